@@ -1,0 +1,87 @@
+"""Every failure this service names, in one tree. The edge chooses the answer: api/problems.py for HTTP, cli for commands.
+
+    ProvisioningError                the message is safe to show: never a value out of a request, a payload or a driver
+    ├── ConfigurationError           a setting or an argument is wrong: says which, why, and what a good one looks like
+    ├── Refused                      a webhook that is not provably Scalekit's: 400, nothing stored
+    ├── Unreadable                   signed, but not an event we can read: kept as dead_lettered
+    ├── Unavailable                  the database is away, stalled or over-loaded: 503, the sender tries again
+    ├── NotFound                     no such record: 404
+    ├── InvalidCursor                a page cursor we did not make: 422
+    └── ScalekitError                an outgoing call failed; the vendor's own words are in `vendor_message`, for the log only
+        ├── ScalekitNotConfigured    no API credentials: 503
+        ├── UnknownOrganization      404
+        ├── ScalekitRefused          it refused, or answered nonsense: 502
+        ├── ScalekitUnavailable      rate limit, away, or too many calls waiting here: 503
+        └── ScalekitTimeout          silent past the deadline: 504
+"""
+
+
+class ProvisioningError(Exception):
+    """The base of the tree; `str()` of it may be shown to anyone."""
+
+
+class ConfigurationError(ProvisioningError):
+    """A setting or an argument is wrong."""
+
+
+class Refused(ProvisioningError):
+    """A webhook whose signature, time or shape does not prove that Scalekit sent it.
+
+    `reason` is one of a few fixed words, fit for a counter's label.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Unreadable(ProvisioningError):
+    """A signed body that is not an event we can read; the message says why, without quoting the body."""
+
+
+class Unavailable(ProvisioningError):
+    """The database cannot take the work now. `retry_after` is in seconds."""
+
+    def __init__(self, message: str = "The database is not available.", retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotFound(ProvisioningError):
+    """There is no such record for this caller."""
+
+
+class InvalidCursor(ProvisioningError):
+    """The `cursor` of a list was not one that this service handed out."""
+
+
+class ScalekitError(ProvisioningError):
+    """A call to Scalekit's API failed. `vendor_message` goes to the log, never into an answer."""
+
+    retry_after: int | None = None
+
+    def __init__(self, message: str, vendor_message: str = "") -> None:
+        super().__init__(message)
+        self.vendor_message = vendor_message
+
+
+class ScalekitNotConfigured(ScalekitError):
+    """What was asked for needs API credentials that are not set; the message names them."""
+
+
+class UnknownOrganization(ScalekitError):
+    """Scalekit does not know this organization."""
+
+
+class ScalekitRefused(ScalekitError):
+    """Scalekit refused the call, or answered something that cannot be used."""
+
+
+class ScalekitUnavailable(ScalekitError):
+    """Scalekit is limiting calls or away, or the pool of calls here is full."""
+
+    retry_after = 5
+
+
+class ScalekitTimeout(ScalekitError):
+    """Scalekit did not answer within the deadline."""
