@@ -1,18 +1,18 @@
 """Every failure this service names, in one tree. The edge chooses the answer: api/problems.py for HTTP, cli for commands.
 
-    ProvisioningError                the message is safe to show: never a value out of a request, a payload or a driver
-    ├── ConfigurationError           a setting or an argument is wrong: says which, why, and what a good one looks like
-    ├── Refused                      a webhook that is not provably Scalekit's: 400, nothing stored
-    ├── Unreadable                   signed, but not an event we can read: kept as dead_lettered
-    ├── Unavailable                  the database is away, stalled or over-loaded: 503, the sender tries again
-    ├── NotFound                     no such record: 404
-    ├── InvalidCursor                a page cursor we did not make: 422
-    └── ScalekitError                an outgoing call failed; the vendor's own words are in `vendor_message`, for the log only
-        ├── ScalekitNotConfigured    no API credentials: 503
-        ├── UnknownOrganization      404
-        ├── ScalekitRefused          it refused, or answered nonsense: 502
-        ├── ScalekitUnavailable      rate limit, away, or too many calls waiting here: 503
-        └── ScalekitTimeout          silent past the deadline: 504
+ProvisioningError                the message is safe to show: never a value out of a request, a payload or a driver
+├── ConfigurationError           a setting or an argument is wrong: says which, why, and what a good one looks like
+├── Refused                      a webhook that is not provably Scalekit's: 400, nothing stored
+├── Unreadable                   signed, but not an event we can read: kept as dead_lettered
+├── Unavailable                  the database is away, stalled or over-loaded: 503, the sender tries again
+├── NotFound                     no such record: 404
+├── InvalidCursor                a page cursor we did not make: 422
+└── ScalekitError                an outgoing call failed; the vendor's own words are in `vendor_message`, for the log only
+    ├── ScalekitNotConfigured    no API credentials: 503
+    ├── UnknownOrganization      404
+    ├── ScalekitRefused          it refused, or answered nonsense: 502
+    ├── ScalekitUnavailable      rate limit, away, or too many calls waiting here: 503
+    └── ScalekitTimeout          silent past the deadline: 504
 """
 
 

@@ -1,0 +1,154 @@
+"""From the records there to the accounts here: who joins whom, which directory users count, and what a user shows. Pure.
+
+Several directory users can stand behind one user; a user never leaves its organization.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from unicodedata import normalize
+
+from provisioning.events import Json, Version
+from provisioning.merge import DELETED, Key, Registers, newest
+from provisioning.settings import LinkUsersByEmail
+
+# What a user shows beside its attributes, which are everything else that the directory says.
+PROFILE = ("email", "name", "given_name", "family_name", "preferred_username")
+_NOT_ATTRIBUTES = frozenset({*PROFILE, DELETED, "active", "groups", "roles", "external_id", "directory_id"})
+
+
+def email_key(email: str | None) -> str | None:
+    """What e-mails are compared by: stripped, NFC, lower case. Made here, since SQL's `lower()` differs between the databases."""
+    return normalize("NFC", email.strip().lower()) or None if email else None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryUser:
+    """A directory user, and what its registers come to."""
+
+    key: Key
+    registers: Registers
+    user_id: str | None = None
+
+    @property
+    def email(self) -> str | None:
+        """The address as the directory has it."""
+        return self.text("email")
+
+    @property
+    def external_id(self) -> str | None:
+        """The upstream id (`dp_id`)."""
+        return self.text("external_id")
+
+    @property
+    def directory_id(self) -> str | None:
+        """The directory it was seen in; unknown until a reconcile."""
+        return self.text("directory_id")
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the directory says that it is gone."""
+        return self._value(DELETED) is True
+
+    @property
+    def active(self) -> bool:
+        """Whether the directory lets this person in: an `active` never written reads as true unless the record is deleted."""
+        return not self.deleted and self._value("active") is not False
+
+    @property
+    def group_ids(self) -> frozenset[str]:
+        """The groups it is in, as its directory says."""
+        return self._named("groups", "id")
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles that its organization's mapping gives it."""
+        return self._named("roles", "role_name")
+
+    @property
+    def version(self) -> Version | None:
+        """How fresh it is."""
+        return newest(self.registers)
+
+    @property
+    def attributes(self) -> dict[str, Json]:
+        """Everything else that its directory says, less what it cleared."""
+        return {
+            key: register.value
+            for key, register in sorted(self.registers.items())
+            if key not in _NOT_ATTRIBUTES and register.value is not None
+        }
+
+    def text(self, key: str) -> str | None:
+        """The register `key`, if it holds a text."""
+        value = self._value(key)
+        return value if isinstance(value, str) else None
+
+    def _value(self, key: str) -> Json:
+        register = self.registers.get(key)
+        return register.value if register else None
+
+    def _named(self, key: str, name: str) -> frozenset[str]:
+        items = self._value(key)
+        return frozenset(str(item[name]) for item in items if isinstance(item, dict)) if isinstance(items, list) else frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A user whom a new directory user might join, and who is behind it now."""
+
+    user_id: str
+    email_key: str | None
+    behind: Sequence[DirectoryUser]
+
+
+def join(newcomer: DirectoryUser, candidates: Iterable[Candidate], policy: LinkUsersByEmail) -> str | None:
+    """The id of the user whom `newcomer` joins, or None for a new one.
+
+    The same e-mail joins while somebody is still behind that user, else only with the same upstream id: an address is given to the
+    next person, and a newcomer must not inherit a leaver's account. Where either has no e-mail, the upstream id alone decides.
+    """
+    by_email = policy != "never"
+    wanted = email_key(newcomer.email) if by_email else None
+    joinable: list[tuple[bool, str]] = []
+    for candidate in candidates:
+        same_person = newcomer.external_id is not None and any(each.external_id == newcomer.external_id for each in candidate.behind)
+        theirs = candidate.email_key if by_email else None
+        if wanted is None or theirs is None:
+            joins = same_person
+        else:
+            lives = not candidate.behind or any(not each.deleted for each in candidate.behind)
+            joins = wanted == theirs and (same_person or lives or policy == "always")
+        if joins:
+            joinable.append((not same_person, candidate.user_id))
+    return min(joinable)[1] if joinable else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a user shows, and the roles it has with the directory user that each comes from."""
+
+    active: bool
+    profile: dict[str, str | None]
+    attributes: dict[str, Json]
+    grants: frozenset[tuple[str, str]]
+
+
+def counting(behind: Sequence[DirectoryUser], disabled: Collection[Key]) -> list[DirectoryUser]:
+    """Those of `behind` that count: whose directory is not among the `disabled`, or all of them when every one is of such a directory.
+
+    So moving a company from one directory to another locks nobody out when the old one is disabled, and lets no leaver stay in by it.
+    """
+    enabled = [each for each in behind if Key(each.key.organization_id, each.directory_id or "") not in disabled]
+    return enabled or list(behind)
+
+
+def show(behind: Sequence[DirectoryUser], disabled: Collection[Key]) -> Shown:
+    """What the user with these directory users behind it shows: an active one's profile first, then the newest's; roles of all active."""
+    considered = counting(behind, disabled)
+    best = max(considered, key=lambda each: (each.active, each.version or (), each.key))
+    return Shown(
+        active=any(each.active for each in considered),
+        profile={name: best.text(name) for name in PROFILE},
+        attributes=best.attributes,
+        grants=frozenset((role, each.key.id) for each in considered if each.active for role in each.roles),
+    )

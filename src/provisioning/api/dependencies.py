@@ -1,0 +1,66 @@
+"""What a route may ask for: the service's parts, and a caller with the right it needs. Without any caller configured nothing is open."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal, cast
+
+from fastapi import Depends, HTTPException, Path, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import StringConstraints
+from structlog.contextvars import bind_contextvars
+
+from provisioning.db.session import Database
+from provisioning.inbox import Inbox
+from provisioning.intake import Intake
+from provisioning.scalekit.client import ScalekitClient
+from provisioning.settings import ApiKey, Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts that routes work with, made once in app.py and kept at `app.state.services`."""
+
+    settings: Settings
+    database: Database
+    inbox: Inbox
+    intake: Intake
+    scalekit: ScalekitClient
+
+
+async def services(request: Request) -> Services:
+    """Return the parts that this application was wired with."""
+    return cast(Services, request.app.state.services)
+
+
+ServicesDep = Annotated[Services, Depends(services)]
+
+_bearer = HTTPBearer(scheme_name="API key", description="A key of `PROVISIONING_API_KEYS`.", auto_error=False)
+
+
+def requires(scope: Literal["read", "portal", "operate"]) -> Callable[..., Awaitable[ApiKey]]:
+    """Return a dependency that gives the calling API key, if it has `scope`.
+
+    Raises 401 without a known key, 403 for a known key without the scope, 503 when no caller is configured.
+    """
+
+    async def caller(parts: ServicesDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> ApiKey:
+        if not parts.settings.api_keys:
+            raise HTTPException(503, "No caller is configured: set PROVISIONING_API_KEYS.")
+        key = parts.settings.find_api_key(credentials.credentials) if credentials else None
+        if key is None:
+            raise HTTPException(401, "This needs a valid API key as bearer token.", {"WWW-Authenticate": "Bearer"})
+        bind_contextvars(caller=key.name)
+        if scope not in key.scopes:
+            raise HTTPException(403, f"This API key lacks the scope `{scope}`.")
+        return key
+
+    return caller
+
+
+# NUL is in no id: PostgreSQL cannot even be asked for it.
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]+$")]
+OrganizationId = Annotated[_Text, Path(description="The customer's organization.", examples=["org_83543878963298576"])]
+UserId = Annotated[_Text, Path(description="Our id of the user.", examples=["usr_5d1f7c0a9b3e4f60"])]
+GroupId = Annotated[_Text, Path(description="Scalekit's id of the group.", examples=["dirgroup_91263908563290112"])]
+WebhookId = Annotated[_Text, Path(description="The delivery's `webhook-id`.", examples=["msg_2wJ8YzqVQf0uKfWm7nTf3sYcV1b"])]
+QueryText = Annotated[_Text, Query()]

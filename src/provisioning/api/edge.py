@@ -1,0 +1,128 @@
+"""What every request passes first and last: its id, its limits, its line in the log, and the one answer for what nobody expected.
+
+Pure ASGI, outside FastAPI's own layers, so that no exception's text gets past it to the server's log.
+"""
+
+import re
+from collections.abc import MutableMapping
+from secrets import token_hex
+from time import perf_counter
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from provisioning.api.problems import problem
+from provisioning.logs import describe
+
+# Health checks say nothing, and a webhook has its own line; its refusals come from anybody, so they are logged at a bounded rate.
+_UNLOGGED = {"/health/live", "/health/ready", "/webhooks/scalekit"}
+_ANY_HOST = {"/health/live", "/health/ready"}  # asked by address, by load balancers
+_REQUEST_ID = re.compile(r"[!-~]{1,64}")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
+_log = structlog.get_logger(__name__)
+
+
+class Edge:
+    """Names the request, answers HEAD as GET without the body, and turns whatever gets this far into a 500 that tells nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass an HTTP request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send)
+        clear_contextvars()
+        bind_contextvars(request_id=exchange.request_id)
+        try:
+            await self._app(exchange.scope, receive, exchange.send)
+        except Exception as error:  # the only broad one at this edge: its text may hold anything, so only its class and place are logged
+            _log.error("request_failed", **describe(error))
+            if not exchange.status:
+                response = problem(exchange.request_id, 500, detail="Something unexpected failed; the log knows this request id.")
+                await response(scope, receive, exchange.send)
+        exchange.log()
+
+
+class _Exchange:
+    """One request and what is known of its answer."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        given = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16)
+        self.status = 0
+        self.scope: MutableMapping[str, Any] = {**scope, "state": {**scope.get("state", {}), "request_id": self.request_id}}
+        self._method = scope["method"]
+        if self._method == "HEAD":
+            self.scope["method"] = "GET"
+        self._send = send
+        self._began = perf_counter()
+
+    async def send(self, message: Message) -> None:
+        """Send on, with the id and, to HEAD, without the body."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+        elif self._method == "HEAD" and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await self._send(message)
+
+    def log(self) -> None:
+        """Write the access line: the route's template, since a path and a query can hold personal data."""
+        route = getattr(self.scope.get("route"), "path", None)
+        if route not in _UNLOGGED:
+            duration_ms = round((perf_counter() - self._began) * 1000, 1)
+            _log.info("request", method=self._method, route=route, status=self.status, duration_ms=duration_ms)
+
+
+class Limits:
+    """Refuses a body of more than `max_body_bytes`, declared or not, and a host that is not one of `allowed_hosts` (none: any)."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, allowed_hosts: tuple[str, ...]) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._hosts = frozenset(host for host in allowed_hosts if not host.startswith("*"))
+        self._domains = tuple(host[1:] for host in allowed_hosts if host.startswith("*."))
+        self._any_host = not allowed_hosts or "*" in allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass an HTTP request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if not self._any_host and not self._allowed(headers.get("host", "")) and scope["path"] not in _ANY_HOST:
+            response = problem(scope["state"]["request_id"], 400, detail="This host is not one of PROVISIONING_ALLOWED_HOSTS.")
+            await response(scope, receive, send)
+            return
+        await self._app(scope, self._limited(receive, headers.get("content-length")), send)
+
+    def _allowed(self, header: str) -> bool:
+        host = re.sub(r":[0-9]*$", "", header).lower()
+        return host in self._hosts or host.endswith(self._domains)
+
+    def _limited(self, receive: Receive, content_length: str | None) -> Receive:
+        """`receive`, raising 413 as soon as the body is asked for or has grown beyond the limit.
+
+        Starlette's own limit answers plain text, and instead of any answer that was given before the body was read.
+        """
+        declared = int(content_length) if content_length and _DIGITS.fullmatch(content_length) else 0
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            if declared <= self._max_body_bytes:
+                message = await receive()
+                received += len(message.get("body", b""))
+                if received <= self._max_body_bytes:
+                    return message
+            raise HTTPException(413, f"The body is larger than {self._max_body_bytes} bytes.")
+
+        return limited

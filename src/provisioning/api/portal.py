@@ -1,0 +1,73 @@
+"""Portal links over HTTP: a fresh one for every page load, given to the caller alone and never kept on the way."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from provisioning.api.dependencies import ServicesDep, requires
+from provisioning.api.problems import responses
+from provisioning.directory import Feature
+from provisioning.portal import make_link
+from provisioning.settings import ApiKey
+
+router = APIRouter(tags=["Admin portal"])
+
+OrganizationId = Annotated[
+    str,
+    Path(max_length=255, pattern=r"^[!-~]+$", description="The customer's organization at Scalekit.", examples=["org_83543878963298576"]),
+]
+
+
+class PortalLinkRequest(BaseModel):
+    """What the link is for."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    features: Annotated[
+        list[Feature],
+        Field(
+            max_length=len(Feature), description="What may be configured; without any, Scalekit decides.", examples=[["dir_sync", "sso"]]
+        ),
+    ] = []
+
+
+class PortalLinkResponse(BaseModel):
+    """A credential: whoever holds it can change the organization's login. It opens once, within a minute."""
+
+    id: Annotated[str, Field(examples=["5b9d8a1c-6f0e-4d0a-9c55-3f1a0a9f7f10"])]
+    location: Annotated[
+        str,
+        Field(
+            description='For the `src` of an iframe with `allow="clipboard-write"`.',
+            examples=["https://acme.scalekit.com/magicLink/5b9d8a1c-6f0e-4d0a-9c55-3f1a0a9f7f10"],
+        ),
+    ]
+    expires_at: Annotated[datetime, Field(examples=["2026-11-22T09:31:00Z"])]
+
+
+@router.post(
+    "/v1/organizations/{organization_id}/portal-links",
+    status_code=201,
+    summary="Make a portal link",
+    response_description="The link. `Cache-Control: no-store`.",
+    responses=responses(401, 403, 404, 422, 502, 503, 504),
+)
+async def make_portal_link(
+    organization_id: OrganizationId,
+    parts: ServicesDep,
+    caller: Annotated[ApiKey, Depends(requires("portal"))],
+    response: Response,
+    asked: PortalLinkRequest | None = None,
+) -> PortalLinkResponse:
+    """Make a link that lets the organization's IT admin configure SSO and SCIM. Needs the scope `portal`."""
+    link = await make_link(
+        parts.scalekit,
+        origins=parts.settings.portal_origins,
+        caller=caller.name,
+        organization_id=organization_id,
+        features=asked.features if asked else (),
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return PortalLinkResponse(id=link.id, location=link.location, expires_at=link.expires_at)

@@ -1,0 +1,144 @@
+"""Every error as RFC 9457 `application/problem+json`: one table says which failure is which answer.
+
+An answer never quotes a request, a payload or a driver: what a caller may read is the message of one of our own errors, or generic.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, cast
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from provisioning import errors
+
+MEDIA_TYPE = "application/problem+json"
+
+_log = structlog.get_logger(__name__)
+
+
+class Invalid(BaseModel):
+    """One thing wrong with a request."""
+
+    where: Annotated[str, Field(examples=["query.limit"])]
+    message: Annotated[str, Field(examples=["Input should be less than or equal to 200"])]
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: Annotated[str, Field(description="What kind of problem: `about:blank` says no more than the status.")]
+    title: Annotated[str, Field(description="The kind in words; the same for every problem of this type.")]
+    status: Annotated[int, Field(description="The HTTP status.")]
+    detail: Annotated[str | None, Field(description="What happened this time, for people to read.")] = None
+    request_id: Annotated[str, Field(description="Names this request in the service's log; also in `X-Request-ID`.")]
+    errors: Annotated[list[Invalid] | None, Field(description="With 422: each thing wrong with the request.")] = None
+
+
+@dataclass(frozen=True)
+class _Kind:
+    status: HTTPStatus
+    type: str
+    title: str
+
+
+# The most specific class decides. ConfigurationError and Unreadable are not here: at this edge they would be faults of ours, 500.
+KINDS: dict[type[errors.ProvisioningError], _Kind] = {
+    errors.Refused: _Kind(HTTPStatus.BAD_REQUEST, "webhook-refused", "The webhook could not be verified"),
+    errors.Unavailable: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "The database is not available"),
+    errors.NotFound: _Kind(HTTPStatus.NOT_FOUND, "not-found", "No such record"),
+    errors.InvalidCursor: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-cursor", "The cursor is not one of this list"),
+    errors.ScalekitNotConfigured: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "scalekit-not-configured", "Scalekit's API is not configured"),
+    errors.UnknownOrganization: _Kind(HTTPStatus.NOT_FOUND, "unknown-organization", "Scalekit does not know this organization"),
+    errors.ScalekitRefused: _Kind(HTTPStatus.BAD_GATEWAY, "scalekit-refused", "Scalekit refused the call"),
+    errors.ScalekitUnavailable: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "scalekit-unavailable", "Scalekit is not available"),
+    errors.ScalekitTimeout: _Kind(HTTPStatus.GATEWAY_TIMEOUT, "scalekit-timeout", "Scalekit did not answer in time"),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every failure of our tree, of FastAPI and of its routing as a problem; what is left over is api/edge.py's."""
+    app.add_exception_handler(errors.ProvisioningError, _ours)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _gone)
+
+
+def problem(
+    request_id: str,
+    status: int,
+    *,
+    slug: str | None = None,
+    title: str | None = None,
+    detail: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **more: object,
+) -> JSONResponse:
+    """Return the problem as a response; without a `slug` its type is `about:blank` and its title the status's phrase (RFC 9457, 4.2.1)."""
+    content: dict[str, object] = {
+        "type": f"urn:provisioning:problem:{slug}" if slug else "about:blank",
+        "title": title or HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id,
+        **more,
+    }
+    content = {key: value for key, value in content.items() if value is not None}
+    return JSONResponse(content, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """Return the OpenAPI declaration of the problems with these statuses, for `responses=` of a route."""
+    return {status: _declared(status) for status in statuses}
+
+
+def request_id(request: Request) -> str:
+    """Return the id that api/edge.py gave this request."""
+    return cast(str, request.state.request_id)
+
+
+def _declared(status: int) -> dict[str, object]:
+    phrase = HTTPStatus(status).phrase
+    example = {"type": "about:blank", "title": phrase, "status": status, "request_id": "0b6f1c9a52f14a2f8f2f3f6c1f0a7e55"}
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {"description": phrase, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    kind = next((KINDS[each] for each in type(error).__mro__ if each in KINDS), None)
+    if kind is None:
+        raise error
+    if isinstance(error, errors.ScalekitError):
+        _log.warning("scalekit_failed", error=type(error).__name__, vendor_message=error.vendor_message)
+    retry_after = getattr(error, "retry_after", None)
+    headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
+    return problem(request_id(request), kind.status, slug=kind.type, title=kind.title, detail=str(error) or None, headers=headers)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else None
+    return problem(request_id(request), error.status_code, detail=detail, headers=error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [{"where": _where(each), "message": each["msg"]} for each in error.errors()]
+    return problem(request_id(request), 422, slug="invalid-request", title="The request is not valid", errors=found)
+
+
+def _where(error: Mapping[str, object]) -> str:
+    """Where in the request; an extra key's name is the caller's own text, and is left out."""
+    place = cast(tuple[str | int, ...], error["loc"])
+    return ".".join(str(each) for each in (place[:-1] if error["type"] == "extra_forbidden" else place))
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """The client hung up while its body was read: nobody hears this answer, and it is no failure of ours."""
+    return problem(request_id(request), 400, detail="The connection closed before the whole body had arrived.")

@@ -1,0 +1,92 @@
+"""Starting the service: what can be refused is refused before a worker starts, and SIGTERM ends it cleanly with exit code 0."""
+
+import errno
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from uvicorn import Config, Server
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from provisioning import logs
+from provisioning.db import migrations
+from provisioning.db.session import Database
+from provisioning.errors import ConfigurationError, Unavailable
+from provisioning.settings import Settings, load_settings
+
+GRACE_SECONDS = 8  # `docker stop` and most supervisors kill after 10
+
+_log = structlog.get_logger(__name__)
+
+
+def serve(host: str, port: int, workers: int) -> None:
+    """Serve until a signal ends it. Raises ConfigurationError, also when the address cannot be had; leaves with 1 if a worker cannot start."""
+    settings = load_settings()
+    settings.require_webhook_secrets()
+    logs.configure()
+    with listening(host, port) as listener:
+        _warn_unless_migrated(settings)
+        run(listener, workers)
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens on the address; connections wait in its queue until the service accepts them. Raises ConfigurationError."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(f"Port {port} is taken by another program: end that one, or choose another port with --port.") from error
+        raise ConfigurationError(f"Cannot listen on {host}, port {port}: {error.strerror}. Choose others with --host and --port.") from error
+    with listener:
+        yield listener
+
+
+def run(listener: socket.socket, workers: int) -> None:
+    """Serve on `listener` until a signal ends it: in this process, or with more than one worker in as many others."""
+    config = Config(
+        "provisioning.app:create_app",
+        factory=True,
+        workers=workers,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # its lines carry query strings, and those carry e-mails
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_worker_healthcheck=20,  # a worker imports for seconds on a busy machine before it can answer
+    )
+    host, port, *_ = listener.getsockname()
+    _log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", workers=workers)
+    if workers > 1:
+        supervisor = Multiprocess(config, [listener])
+        supervisor.run()
+        raise SystemExit(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        Server(config).run([listener])
+    except SystemExit as leaving:
+        raise SystemExit(bool(leaving.code)) from leaving
+
+
+def _leave(*_: object) -> None:
+    """uvicorn raises the signal again once it has shut down; by default that would end the process as if killed."""
+    raise SystemExit(0)
+
+
+def _warn_unless_migrated(settings: Settings) -> None:
+    """Say it now; /health/ready keeps saying it. Neither keeps the service from starting: a migration can come, the database come back."""
+    database = Database(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        with database.reading() as session:
+            to_do = migrations.state(session)
+    except Unavailable as error:
+        to_do = str(error)
+    finally:
+        database.close()
+    if to_do:
+        _log.warning("not_ready", reason=to_do)

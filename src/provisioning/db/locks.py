@@ -1,0 +1,33 @@
+"""Transaction locks on things that have no row yet. They end with the transaction, so a pooler in transaction mode is no obstacle.
+
+SQLite has one writer at a time and needs none.
+"""
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+
+from sqlalchemy import ARRAY, BigInteger, Boolean, bindparam, text
+from sqlalchemy.orm import Session
+
+# unnest gives the elements in their order, and the locks are taken in it: two batches never wait for each other in a ring.
+_HOLD = text(
+    "SELECT CASE WHEN alone THEN pg_advisory_xact_lock(name) ELSE pg_advisory_xact_lock_shared(name) END"
+    " FROM unnest(:names, :alone) AS wanted (name, alone)"
+).bindparams(bindparam("names", type_=ARRAY(BigInteger)), bindparam("alone", type_=ARRAY(Boolean)))
+
+
+def hold(session: Session, names: Iterable[tuple[str, ...]]) -> None:
+    """Hold these locks alone until the transaction ends."""
+    share(session, dict.fromkeys(names, True))
+
+
+def share(session: Session, names: Mapping[tuple[str, ...], bool]) -> None:
+    """Hold these locks until the transaction ends: alone where the value is true, else together with others that share."""
+    if not names or session.get_bind().dialect.name != "postgresql":
+        return
+    wanted: dict[int, bool] = {}
+    for name, alone in names.items():
+        number = int.from_bytes(blake2b("\0".join(name).encode(), digest_size=8).digest(), signed=True)
+        wanted[number] = wanted.get(number, False) or alone
+    ordered = sorted(wanted.items())
+    session.execute(_HOLD, {"names": [number for number, _ in ordered], "alone": [alone for _, alone in ordered]})

@@ -1,0 +1,49 @@
+"""Bringing a database to this release's tables, from any number of replicas at once, and telling whether it is there."""
+
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.orm import Session
+
+# In a wheel the scripts lie inside the package, in a checkout beside `src`.
+_PLACES = (Path(__file__).parents[1] / "migrations", Path(__file__).parents[3] / "migrations")
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Run the migrations that are missing in the database at `url`; a second replica waits for the first and finds nothing to do."""
+    command.upgrade(config(url), revision)
+
+
+def config(url: str) -> Config:
+    """Alembic's configuration for the database at `url`."""
+    result = Config()
+    result.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    result.attributes["url"] = url
+    return result
+
+
+def state(session: Session) -> str | None:
+    """Return None when the database is migrated, else a line that says what to do.
+
+    A revision that this release does not know is a newer one's, which has migrated already: it counts as migrated.
+    """
+    current = MigrationContext.configure(session.connection()).get_current_revision()
+    head, known = _revisions()
+    if current == head or (current is not None and current not in known):
+        return None
+    return f"The database is at {current or 'no revision'}, this release needs {head}: run `provisioning migrate`."
+
+
+@cache
+def _revisions() -> tuple[str | None, frozenset[str]]:
+    directory = ScriptDirectory(str(_scripts()))
+    return directory.get_current_head(), frozenset(script.revision for script in directory.walk_revisions())
+
+
+@cache
+def _scripts() -> Path:
+    return next(place for place in _PLACES if (place / "env.py").exists())

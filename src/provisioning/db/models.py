@@ -1,0 +1,182 @@
+"""The tables, the same on SQLite and PostgreSQL. Every key of a tenant's data starts with its organization.
+
+`registers` holds a record's last-writer-wins map (merge.py) and is the truth; the columns beside it are projections to query by.
+`memberships` and `role_grants` are projections too: they can be made again from the registers at any time.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+# Byte order on both databases, so that cursors and lock order agree between them and with Python.
+Name = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time in UTC: `timestamptz` on PostgreSQL; SQLite has no zones, so it is stored and read there as UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return `value` as this database stores it."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return `value` aware and in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _times() -> tuple[Column[datetime], Column[datetime]]:
+    return Column("created_at", UtcTime, nullable=False), Column("updated_at", UtcTime, nullable=False)
+
+
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("id", Name, primary_key=True),
+    # The mark: nanoseconds since 1970; user and group events older than this are stale.
+    Column("complete_as_of", BigInteger),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("webhook_id", Name, primary_key=True),
+    Column("event_id", Name),
+    Column("type", Name),
+    Column("organization_id", Name),
+    Column("subject_id", Name),
+    Column("occurred_at", BigInteger),  # nanoseconds since 1970: Scalekit states up to nine fractional digits
+    Column("received_at", UtcTime, nullable=False),
+    Column("processed_at", UtcTime),
+    Column("outcome", Name, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text),
+    Column("payload", LargeBinary),
+    Index(None, "received_at", "webhook_id"),
+)
+
+directories = Table(
+    "directories",
+    metadata,
+    Column("organization_id", Name),
+    Column("id", Name),
+    Column("provider", Text),
+    Column("type", Text),
+    Column("enabled", Boolean, nullable=False),
+    Column("registers", JSON, nullable=False),
+    *_times(),
+    PrimaryKeyConstraint("organization_id", "id"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("organization_id", Name),
+    Column("id", Name),
+    Column("directory_id", Name),
+    Column("external_id", Name),
+    Column("name", Text),
+    Column("deleted", Boolean, nullable=False),
+    Column("registers", JSON, nullable=False),
+    *_times(),
+    PrimaryKeyConstraint("organization_id", "id"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("organization_id", Name),
+    Column("id", Name),
+    Column("email", Text),
+    Column("email_key", Name),  # accounts.email_key: what e-mails are compared by
+    Column("name", Text),
+    Column("given_name", Text),
+    Column("family_name", Text),
+    Column("preferred_username", Text),
+    Column("active", Boolean, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    *_times(),
+    Column("deactivated_at", UtcTime),
+    PrimaryKeyConstraint("organization_id", "id"),
+    Index(None, "organization_id", "email_key", "id"),
+    Index(None, "organization_id", "active", "id"),
+)
+
+directory_users = Table(
+    "directory_users",
+    metadata,
+    Column("organization_id", Name),
+    Column("id", Name),
+    Column("user_id", Name),  # decided when first seen, never changed; a tombstone of somebody never seen has none
+    Column("directory_id", Name),  # known once a reconcile saw it there
+    Column("external_id", Name),  # Scalekit's dp_id
+    Column("email", Text),
+    Column("active", Boolean, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("registers", JSON, nullable=False),
+    *_times(),
+    PrimaryKeyConstraint("organization_id", "id"),
+    ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"]),
+    Index(None, "organization_id", "user_id"),
+    Index(None, "organization_id", "external_id"),
+    Index(None, "organization_id", "directory_id"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("organization_id", Name),
+    Column("directory_user_id", Name),
+    Column("group_id", Name),
+    Column(
+        "user_id", Name, nullable=False
+    ),  # the directory user's, which never changes: a group's members are read in order from one index
+    PrimaryKeyConstraint("organization_id", "directory_user_id", "group_id"),
+    ForeignKeyConstraint(["organization_id", "directory_user_id"], ["directory_users.organization_id", "directory_users.id"]),
+    ForeignKeyConstraint(["organization_id", "group_id"], ["groups.organization_id", "groups.id"]),
+    Index(None, "organization_id", "group_id", "user_id"),
+)
+
+role_grants = Table(
+    "role_grants",
+    metadata,
+    Column("organization_id", Name),
+    Column("user_id", Name),
+    Column("role", Name),
+    Column("source", Name),  # the directory user that it comes from
+    PrimaryKeyConstraint("organization_id", "user_id", "role", "source"),
+    ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"]),
+    Index(None, "organization_id", "role", "user_id"),
+)

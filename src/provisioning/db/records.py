@@ -1,0 +1,75 @@
+"""The records *there*, each a row of registers with the columns that are projected from them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import RowMapping
+
+from provisioning.accounts import DirectoryUser
+from provisioning.db.models import directories, directory_users, groups
+from provisioning.db.repository import Repository, Row
+from provisioning.events import Json
+from provisioning.merge import DELETED, Key, Kind, Registers, dump, load
+
+REPOSITORIES: Mapping[Kind, Repository] = {
+    Kind.DIRECTORY: Repository(directories),
+    Kind.GROUP: Repository(groups),
+    Kind.DIRECTORY_USER: Repository(directory_users),
+}
+
+
+def registers(row: RowMapping | None) -> Registers:
+    """The registers of a stored record; none of one that is not there."""
+    return load(row["registers"]) if row else {}
+
+
+def directory_user(row: RowMapping) -> DirectoryUser:
+    """A stored directory user."""
+    return DirectoryUser(Key(row["organization_id"], row["id"]), registers(row), row["user_id"])
+
+
+def directory_user_row(person: DirectoryUser, now: datetime) -> Row:
+    """`person` as its row; `created_at` is kept where it exists."""
+    return {
+        **_common(person.key, person.registers, now),
+        "user_id": person.user_id,
+        "directory_id": person.directory_id,
+        "external_id": person.external_id,
+        "email": person.email,
+        "active": person.active,
+        "deleted": person.deleted,
+    }
+
+
+def directory_row(key: Key, merged: Registers, now: datetime) -> Row:
+    """A directory as its row. One of which nothing was said yet counts as enabled."""
+    return {
+        **_common(key, merged, now),
+        "provider": _text(merged, "provider"),
+        "type": _text(merged, "directory_type"),
+        "enabled": _value(merged, "enabled") is not False,
+    }
+
+
+def group_row(key: Key, merged: Registers, now: datetime) -> Row:
+    """A group as its row; a stub has no registers."""
+    return {
+        **_common(key, merged, now),
+        "directory_id": _text(merged, "directory_id"),
+        "external_id": _text(merged, "external_id"),
+        "name": _text(merged, "name"),
+        "deleted": _value(merged, DELETED) is True,
+    }
+
+
+def _common(key: Key, merged: Registers, now: datetime) -> dict[str, object]:
+    return {**key._asdict(), "registers": dump(merged), "created_at": now, "updated_at": now}
+
+
+def _value(merged: Registers, name: str) -> Json:
+    return merged[name].value if name in merged else None
+
+
+def _text(merged: Registers, name: str) -> str | None:
+    value = _value(merged, name)
+    return value if isinstance(value, str) else None

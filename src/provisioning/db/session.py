@@ -1,0 +1,153 @@
+"""Engines and transactions. `writing()` and `reading()` are the only doors to the database; what goes wrong in them leaves as
+`Unavailable` (the database is away, stalled or over-loaded) or `Contended` (another transaction won: try again), or as it is.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import dumps
+from select import select
+from typing import cast
+
+from sqlalchemy import Connection, Engine, create_engine, event, exc, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from provisioning.db.watchdog import Watchdog
+from provisioning.errors import Unavailable
+
+LOCK_SECONDS = 3
+STATEMENT_SECONDS = 4
+STALLED_SECONDS = 4.5
+
+# SQLSTATE classes and codes that say "not now": connection, resources, operator intervention, a standby that only reads.
+_AWAY = ("08", "53", "57", "58", "25006", "55P03", "3D000", "28")
+_CONTENDED = ("40001", "40P01")
+_SQLITE_AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+
+
+class Contended(Exception):
+    """Another transaction won a deadlock or a race, or the connection was lost: the same work, done again, can succeed."""
+
+
+class Database:
+    """One engine on one database, for threads to share.
+
+    A statement that hears nothing for 4.5 s loses its connection, since neither libpq nor the server notices a stalled path.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        """Connect lazily to `url` (`sqlite:///…` or `postgresql://…`); nothing is opened until it is used."""
+        self.engine = make_engine(url, pool_size=pool_size)
+        self.dialect = self.engine.dialect.name
+        self._watchdog = Watchdog(STALLED_SECONDS)
+        if self.dialect == "postgresql":
+            self._watchdog.guard(self.engine)
+        self._writing = sessionmaker(self.engine.execution_options(begin="write"), expire_on_commit=False)
+        # A page is read by several statements, which should see one state; SQLite's transactions do so by themselves.
+        snapshot = {} if self.dialect == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        self._reading = sessionmaker(self.engine.execution_options(**snapshot), expire_on_commit=False)
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that is committed at the end of the block, or not at all. Raises Unavailable, Contended."""
+        with _named_failures(), self._writing.begin() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction to read in. Raises Unavailable."""
+        try:
+            with _named_failures(), self._reading.begin() as session:
+                yield session
+        except Contended as error:
+            raise Unavailable from error
+
+    def close(self) -> None:
+        """Close every pooled connection and stop the watchdog."""
+        self.engine.dispose()
+        self._watchdog.stop()
+
+
+@contextmanager
+def savepoint(session: Session) -> Iterator[None]:
+    """A part of a transaction that can fail alone: it is rolled back to where it began. Raises Unavailable, Contended as the whole does."""
+    with _named_failures(), session.begin_nested():
+        yield
+
+
+def make_engine(url: str, *, pool_size: int = 10) -> Engine:
+    """An engine with the settings that this service's correctness rests on, and no values in its errors."""
+    sqlite = make_url(url).get_backend_name() == "sqlite"
+    # No named prepared statements: behind pgbouncer the next transaction may run on another server connection.
+    connect_args = {"timeout": LOCK_SECONDS} if sqlite else {"connect_timeout": LOCK_SECONDS, "prepare_threshold": None}
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=LOCK_SECONDS,
+        hide_parameters=True,
+        json_serializer=lambda value: dumps(value, ensure_ascii=False, separators=(",", ":")),
+        connect_args=connect_args,
+    )
+    if sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "checkout", _refuse_closed)
+        event.listen(engine, "begin", _begin_postgresql)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN would be a deferred one: two writers that read first lose updates
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("begin") is not None
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+_LIMITS = text(
+    "SELECT set_config('lock_timeout', :lock, true), set_config('statement_timeout', :statement, true),"
+    " set_config('idle_in_transaction_session_timeout', '60s', true)"
+).bindparams(lock=f"{LOCK_SECONDS}s", statement=f"{STATEMENT_SECONDS}s")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get("begin") == "write":
+        connection.execute(_LIMITS)
+
+
+def _refuse_closed(connection: DBAPIConnection, _: ConnectionPoolEntry, __: object) -> None:
+    """An idle connection that has something to read was closed by the server; found without a round trip."""
+    if select([connection.fileno()], [], [], 0)[0]:
+        raise exc.DisconnectionError
+
+
+@contextmanager
+def _named_failures() -> Iterator[None]:
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise Unavailable("The database has no free connection.") from error
+    except exc.DBAPIError as error:
+        if error.connection_invalidated or _code(error).startswith(_CONTENDED):
+            raise Contended from error
+        if _code(error).startswith(_AWAY + _SQLITE_AWAY) or _never_connected(error):
+            raise Unavailable from error
+        raise
+
+
+def _code(error: exc.DBAPIError) -> str:
+    """The SQLSTATE, or SQLite's name of the error, or nothing."""
+    return cast(str, getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None) or "")
+
+
+def _never_connected(error: exc.DBAPIError) -> bool:
+    return isinstance(error, exc.OperationalError | exc.InterfaceError) and not _code(error)

@@ -1,0 +1,77 @@
+"""From events to records: one routing table, and one way in which a batch is applied."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from sqlalchemy.orm import Session
+
+from provisioning import handlers
+from provisioning.db import organizations, records
+from provisioning.db.repository import Row
+from provisioning.events import Event, EventType
+from provisioning.merge import Key, Kind, Registers, Write, fold
+from provisioning.people import Batch, Numbered
+from provisioning.settings import LinkUsersByEmail
+
+HANDLERS: Mapping[EventType, Callable[[Event], list[Write]]] = {
+    EventType.DIRECTORY_ENABLED: handlers.directory_enabled,
+    EventType.DIRECTORY_DISABLED: handlers.directory_disabled,
+    EventType.USER_CREATED: handlers.user_created,
+    EventType.USER_UPDATED: handlers.user_updated,
+    EventType.USER_DELETED: handlers.user_deleted,
+    EventType.GROUP_CREATED: handlers.group_created,
+    EventType.GROUP_UPDATED: handlers.group_updated,
+    EventType.GROUP_DELETED: handlers.group_deleted,
+}
+
+# They flip what counts for everybody in the organization, and are held against no mark: a listing says nothing of a directory's past.
+_OF_DIRECTORIES = frozenset({EventType.DIRECTORY_ENABLED, EventType.DIRECTORY_DISABLED})
+
+Writes: TypeAlias = dict[Key, list[Numbered]]
+ToRow: TypeAlias = Callable[[Key, Registers, datetime], Row]
+
+
+def apply(session: Session, events: Sequence[Event], link_users_by_email: LinkUsersByEmail) -> list[bool]:
+    """Apply `events` in the caller's transaction; returns for each whether it won anything (if not, it is stale).
+
+    Tables are worked through once for the whole batch, always in this order, each one's rows locked in the order of their keys.
+    """
+    now = datetime.now(UTC)
+    alone: dict[str, bool] = {}
+    for event in events:
+        alone[event.organization_id] = alone.get(event.organization_id, False) or event.type in _OF_DIRECTORIES
+    marks = organizations.enter(session, alone, now)
+    writes: defaultdict[Kind, Writes] = defaultdict(dict)
+    for number, event in enumerate(events):
+        mark = marks[event.organization_id]
+        if event.type in _OF_DIRECTORIES or mark is None or event.version.occurred_at >= mark:
+            for write in HANDLERS[event.type](event):
+                writes[write.kind].setdefault(write.key, []).append((number, write))
+    won: set[int] = set()
+    flipped = _settle(session, Kind.DIRECTORY, writes[Kind.DIRECTORY], records.directory_row, won, now)
+    _settle(session, Kind.GROUP, writes[Kind.GROUP], records.group_row, won, now)
+    people = Batch(session, writes[Kind.DIRECTORY_USER], link_users_by_email, now)
+    people.write(flipped)
+    won |= people.won
+    return [number in won for number in range(len(events))]
+
+
+def _settle(session: Session, kind: Kind, writes: Writes, to_row: ToRow, won: set[int], now: datetime) -> set[Key]:
+    """Merge `writes` into the records of one table, and add to `won` the numbers of those that won something.
+
+    Returns the keys of the records that changed.
+    """
+    repository = records.REPOSITORIES[kind]
+    stored = repository.lock(session, writes)
+    folded = {key: fold(records.registers(stored.get(key)), numbered) for key, numbered in writes.items()}
+    new = {key: to_row(key, merged, now) for key, (merged, _) in folded.items() if key not in stored}
+    inserted = repository.insert(session, new.values())
+    repository.save(session, [to_row(key, merged, now) for key, (merged, winners) in folded.items() if key in stored and winners])
+    raced = new.keys() - inserted
+    changed = {key for key, (_, winners) in folded.items() if winners and key not in raced}
+    won.update(number for key in changed for number in folded[key][1])
+    if raced:  # another batch made them since: they are there to be locked now
+        changed |= _settle(session, kind, {key: writes[key] for key in raced}, to_row, won, now)
+    return changed

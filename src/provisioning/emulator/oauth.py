@@ -1,0 +1,90 @@
+"""Scalekit's token endpoint and key set: client credentials in, a signed token out (RFC 6749 section 4.4, RFC 7517)."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from provisioning.emulator.faults import Door, Fault, Faults
+
+LIFETIME = timedelta(hours=1)
+
+_REFUSALS = {
+    Fault.RATE_LIMIT: (429, "rate_limited"),
+    Fault.AWAY: (503, "temporarily_unavailable"),
+    Fault.REFUSE: (403, "access_denied"),
+    Fault.MISSING: (404, "not_found"),
+}
+
+
+class Tokens:
+    """The tokens of one client, signed with a key that lives as long as this object; `issued` counts them."""
+
+    def __init__(self, issuer: str) -> None:
+        self.client_id = "skc_emulator"
+        self.client_secret = secrets.token_urlsafe(32)
+        self.issued = 0
+        self._issuer = issuer
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._key_id = secrets.token_hex(8)
+
+    def knows(self, client_id: str, client_secret: str) -> bool:
+        """Whether these are the client's credentials."""
+        return client_id == self.client_id and secrets.compare_digest(client_secret.encode(), self.client_secret.encode())
+
+    def issue(self, lifetime: timedelta = LIFETIME) -> str:
+        """A token that is accepted for `lifetime`."""
+        self.issued += 1
+        now = datetime.now(UTC)
+        claims = {"iss": self._issuer, "sub": self.client_id, "iat": now, "exp": now + lifetime}
+        return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._key_id})
+
+    def accepts(self, token: str) -> bool:
+        """Whether this token is ours and has not expired."""
+        try:
+            jwt.decode(token, self._key.public_key(), algorithms=["RS256"], issuer=self._issuer)
+        except jwt.InvalidTokenError:
+            return False
+        return True
+
+    def key_set(self) -> dict[str, list[dict[str, object]]]:
+        """The public half of the key, as a JWKS."""
+        key = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        return {"keys": [{**key, "kid": self._key_id, "alg": "RS256", "use": "sig"}]}
+
+
+def routes(tokens: Tokens, faults: Faults) -> Sequence[Route]:
+    """POST /oauth/token and GET /keys."""
+
+    async def token(request: Request) -> Response:
+        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        fault = await run_in_threadpool(faults.at, Door.OAUTH)
+        if fault in _REFUSALS:
+            status, error = _REFUSALS[fault]
+            return _refusal(status, error, f"The emulator was told to misbehave: {fault}.")
+        if fault is Fault.UNREADABLE:
+            return HTMLResponse("<h1>The emulator was told to misbehave</h1>")
+        if form.get("grant_type") != ["client_credentials"]:
+            return _refusal(400, "unsupported_grant_type", "The emulator knows client_credentials only.")
+        if not tokens.knows(*(form.get(name, [""])[0] for name in ("client_id", "client_secret"))):
+            return _refusal(401, "invalid_client", "The emulator knows no client with these credentials.")
+        lifetime = -LIFETIME if fault is Fault.EXPIRED else LIFETIME
+        answer = {"access_token": tokens.issue(lifetime), "token_type": "Bearer", "expires_in": int(lifetime.total_seconds())}
+        return JSONResponse(answer, headers={"Cache-Control": "no-store"})
+
+    async def keys(request: Request) -> Response:
+        return JSONResponse(tokens.key_set())
+
+    return [Route("/oauth/token", token, methods=["POST"]), Route("/keys", keys)]
+
+
+def _refusal(status: int, error: str, description: str) -> Response:
+    return JSONResponse({"error": error, "error_description": description}, status)

@@ -1,0 +1,320 @@
+"""What Scalekit sends: the envelope, the event types we understand, and `parse`, which turns a signed body into an event or says why not.
+
+Nothing here trusts the sender to be tidy, and no error quotes the body: it holds people's data.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from hashlib import blake2b
+from json import JSONDecodeError, dumps, loads
+from sys import float_info
+from typing import Annotated, NamedTuple, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from provisioning.errors import Unreadable
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+SECRET_KEYS = frozenset({"password", "secret", "token"})
+MAX_DEPTH = 64
+MAX_ID_BYTES = 512  # PostgreSQL indexes nothing longer than 2,704 bytes, and a key has up to three ids
+MAX_AHEAD_SECONDS = 300
+
+
+class EventType(StrEnum):
+    """The directory events that change something here."""
+
+    DIRECTORY_ENABLED = "organization.directory_enabled"
+    DIRECTORY_DISABLED = "organization.directory_disabled"
+    USER_CREATED = "organization.directory.user_created"
+    USER_UPDATED = "organization.directory.user_updated"
+    USER_DELETED = "organization.directory.user_deleted"
+    GROUP_CREATED = "organization.directory.group_created"
+    GROUP_UPDATED = "organization.directory.group_updated"
+    GROUP_DELETED = "organization.directory.group_deleted"
+
+    @property
+    def rank(self) -> int:
+        """Which of two events of one instant wins: created, then updated, then what takes access away."""
+        return 0 if self.endswith("created") else 2 if self.endswith(("deleted", "disabled")) else 1
+
+
+class Version(NamedTuple):
+    """When something was said, as a total order that does not depend on arrival."""
+
+    grade: int  # 1: a statement; 0: a hint, which any statement beats
+    occurred_at: int  # nanoseconds since 1970
+    event: int  # the digits of the event's id, which rise with time: a tie-breaker
+    rank: int
+    digest: str  # of the data, so that two different events never tie
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A verified request: `sent_at` is its webhook-timestamp (unix seconds), `received_at` our own clock."""
+
+    webhook_id: str
+    sent_at: int
+    received_at: datetime
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a body says about itself, as far as it could be read."""
+
+    event_id: str | None = None
+    type: str | None = None
+    organization_id: str | None = None
+    subject_id: str | None = None
+    occurred_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fact from a directory, checked: of whom or what (`subject_id`), in which organization, and its data without secrets."""
+
+    type: EventType
+    organization_id: str
+    subject_id: str
+    version: Version
+    data: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What became of a body: an `event`; or an `error` that says why it is none; or neither, when its type is not one of ours.
+
+    `payload` is what may be kept of it: as it came, less whatever is named like a secret.
+    """
+
+    envelope: Envelope
+    payload: bytes
+    event: Event | None = None
+    error: str | None = None
+
+
+def parse(delivery: Delivery, environment_id: str | None = None) -> Parsed:
+    """Read a verified body; `environment_id`, when given, is the only environment whose events are accepted. Never raises."""
+    try:
+        document = loads(delivery.body.decode(), parse_constant=_refuse_constant)
+    except (JSONDecodeError, UnicodeDecodeError, RecursionError, Unreadable):
+        return Parsed(Envelope(), delivery.body, error="The body is not JSON.")
+    except ValueError:
+        return Parsed(Envelope(), delivery.body, error="The body holds a number that is too long.")
+    cleaning = _Cleaning(document)
+    payload = dumps(document).encode() if cleaning.dropped else delivery.body
+    if not isinstance(document, dict):
+        return Parsed(Envelope(), payload, error="The body is not a JSON object.")
+    envelope = _envelope(document)
+    try:
+        if cleaning.problem:
+            raise Unreadable(cleaning.problem)
+        event = _event(document, envelope, delivery.sent_at, environment_id)
+    except Unreadable as error:
+        return Parsed(envelope, payload, error=str(error))
+    return Parsed(envelope, payload, event)
+
+
+def canonical(value: Json) -> str:
+    """One text for every way to write the same JSON value: keys sorted, no white space."""
+    return dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def digest(data: Json) -> str:
+    """A short fingerprint of the canonical `data`, for `Version`."""
+    return blake2b(canonical(data).encode(), digest_size=8).hexdigest()
+
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def nanoseconds(text: str) -> int:
+    """The RFC 3339 time `text` in nanoseconds since 1970, exactly (datetime would cut it to microseconds). Raises ValueError."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise ValueError("not an RFC 3339 time")
+    date, clock, fraction, zone = match.groups()
+    since = datetime.fromisoformat(f"{date}T{clock}{'+00:00' if zone in 'Zz' else zone}") - _EPOCH
+    result = since // timedelta(seconds=1) * 10**9 + int((fraction or "").ljust(9, "0")[:9])
+    if abs(result) >= 2**63:
+        raise ValueError("a time outside the years 1678 to 2262")
+    return result
+
+
+def rfc3339(occurred_at: int) -> str:
+    """`occurred_at` (nanoseconds since 1970) as an RFC 3339 time in UTC, with as many digits as it needs."""
+    seconds, fraction = divmod(occurred_at, 10**9)
+    digits = f".{fraction:09d}".rstrip("0") if fraction else ""
+    return f"{(_EPOCH + timedelta(seconds=seconds)).strftime('%Y-%m-%dT%H:%M:%S')}{digits}Z"
+
+
+def _refuse_constant(_: str) -> Json:
+    raise Unreadable("NaN and Infinity are not JSON.")
+
+
+class _Cleaning:
+    """Drops what is named like a secret from `document`, in place and at any depth, and notes the first thing in it that a database
+    or a reader downstream could not take. Without recursion: the sender chooses the depth.
+    """
+
+    def __init__(self, document: Json) -> None:
+        self.problem: str | None = None
+        self.dropped = False
+        waiting = [(document, 1)]
+        while waiting:
+            value, depth = waiting.pop()
+            if depth > MAX_DEPTH:
+                self._note(f"is nested more than {MAX_DEPTH} levels deep")
+            if isinstance(value, dict):
+                self._drop_secrets(value)
+                waiting.extend((item, depth + 1) for item in value.values())
+            elif isinstance(value, list):
+                waiting.extend((item, depth + 1) for item in value)
+            else:
+                self._check(value)
+
+    def _drop_secrets(self, value: dict[str, Json]) -> None:
+        for key in list(value):
+            self._check(key)
+            if key.lower() in SECRET_KEYS:
+                del value[key]
+                self.dropped = True
+
+    def _check(self, value: str | int | float | None) -> None:
+        if isinstance(value, str):
+            if "\x00" in value:
+                self._note("holds a NUL character")
+            if not _encodes(value):
+                self._note("holds a lone surrogate")
+        elif value is not None and abs(value) > float_info.max:
+            self._note("holds a number that no double can hold")
+
+    def _note(self, problem: str) -> None:
+        self.problem = self.problem or f"The body {problem}."
+
+
+def _encodes(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _envelope(document: dict[str, Json]) -> Envelope:
+    data = document.get("data")
+    inner = data if isinstance(data, dict) else {}
+    occurred_at = document.get("occurred_at")
+    try:
+        time = nanoseconds(occurred_at) if isinstance(occurred_at, str) else None
+    except ValueError:
+        time = None
+    return Envelope(
+        event_id=_id(document.get("id")),
+        type=_id(document.get("type")),
+        organization_id=_id(document.get("organization_id")) or _id(inner.get("organization_id")),
+        subject_id=_id(inner.get("id")),
+        occurred_at=time,
+    )
+
+
+def _id(value: Json) -> str | None:
+    """`value` if it can be stored and indexed as an id."""
+    if isinstance(value, str) and value and "\x00" not in value and _encodes(value) and len(value.encode()) <= MAX_ID_BYTES:
+        return value
+    return None
+
+
+def _event(document: dict[str, Json], envelope: Envelope, sent_at: int, environment_id: str | None) -> Event | None:
+    if envelope.type is None:
+        raise Unreadable("The event has no type.")
+    if envelope.type not in _DATA:
+        return None
+    kind = EventType(envelope.type)
+    for field, value in (("id", envelope.event_id), ("organization_id", envelope.organization_id), ("data.id", envelope.subject_id)):
+        if value is None:
+            raise Unreadable(f"{field} is missing, or is not a text of at most {MAX_ID_BYTES} bytes.")
+    if envelope.occurred_at is None:
+        raise Unreadable("occurred_at is missing, or is not an RFC 3339 time.")
+    if envelope.occurred_at > (sent_at + MAX_AHEAD_SECONDS) * 10**9:
+        raise Unreadable("occurred_at lies more than 5 minutes in the future.")
+    if environment_id is not None and document.get("environment_id") != environment_id:
+        raise Unreadable("The event is of another environment than PROVISIONING_ENVIRONMENT_ID.")
+    data = document["data"]
+    assert isinstance(data, dict)  # noqa: S101 (its id was read above)
+    try:
+        _DATA[kind].model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise Unreadable(f"data.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}.") from None
+    digits = re.fullmatch(r"evt_([0-9]+)", envelope.event_id or "")
+    version = Version(1, envelope.occurred_at, int(digits[1]) if digits else 0, kind.rank, digest(data))
+    return Event(kind, envelope.organization_id or "", envelope.subject_id or "", version, data)
+
+
+def _short(text: str) -> str:
+    if len(text.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"longer than {MAX_ID_BYTES} bytes")
+    return text
+
+
+_Short = Annotated[str, AfterValidator(_short)]
+
+
+def _present(text: str) -> str:
+    if not text:
+        raise ValueError("empty")
+    return text
+
+
+_Id = Annotated[_Short, AfterValidator(_present)]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+
+
+class _GroupRef(_Data):
+    id: _Id
+    name: str | None = None
+
+
+class _RoleRef(_Data):
+    role_name: _Id
+
+
+class _UserData(_Data):
+    email: _Short | None = None
+    dp_id: _Short | None = None
+    directory_id: _Short | None = None
+    preferred_username: str | None = None
+    name: str | None = None
+    given_name: str | None = None
+    family_name: str | None = None
+    active: bool | None = None
+    groups: list[_GroupRef] | None = None
+    roles: list[_RoleRef] | None = None
+
+
+class _GroupData(_Data):
+    directory_id: _Short | None = None
+    external_id: _Short | None = None
+    dp_id: _Short | None = None
+    display_name: str | None = None
+
+
+class _DirectoryData(_Data):
+    provider: str | None = None
+    directory_type: str | None = None
+
+
+_DATA: dict[str, type[_Data]] = {
+    kind: _UserData if ".user_" in kind else _GroupData if ".group_" in kind else _DirectoryData for kind in EventType
+}

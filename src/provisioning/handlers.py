@@ -1,0 +1,111 @@
+"""What each event means, as register writes. Pure: the same event always gives the same writes.
+
+Scalekit's own names end here: a group's `display_name` is its `name`, `dp_id` is the `external_id` (scalekit.md, *Events*).
+"""
+
+import re
+
+from provisioning.events import Event, Json
+from provisioning.merge import DELETED, Key, Kind, Write
+
+# Entra ID soft-deletes by putting 32 hex digits before the address; such a name must not be written over the real one.
+_SOFT_DELETED = re.compile(r"[0-9a-fA-F]{32}[^@\s]+@.+", re.DOTALL)
+
+
+def directory_enabled(event: Event) -> list[Write]:
+    """The directory is enabled: the event's type says so, whatever `enabled` its data carries (the documented example has false)."""
+    return [_directory(event, enabled=True)]
+
+
+def directory_disabled(event: Event) -> list[Write]:
+    """The directory is disabled. Nobody is deleted by it."""
+    return [_directory(event, enabled=False)]
+
+
+def user_created(event: Event) -> list[Write]:
+    """The person is there, and active unless the event says otherwise."""
+    return _stated(event, {"active": True})
+
+
+def user_updated(event: Event) -> list[Write]:
+    """The person is there, with the keys that the event carries; `active: false` is how many providers suspend and deprovision."""
+    return _stated(event, {})
+
+
+def user_deleted(event: Event) -> list[Write]:
+    """The person is gone. What else the event carries is a hint: it is thin, and must not be written over a profile."""
+    gone: dict[str, Json] = {DELETED: True, "active": False, "groups": [], "roles": []}
+    hints = {key: value for key, value in _user_data(event).items() if key not in gone}
+    return [_write(Kind.DIRECTORY_USER, event, gone, hints)]
+
+
+def group_created(event: Event) -> list[Write]:
+    """The group is there."""
+    return [_write(Kind.GROUP, event, {DELETED: False, **_group_data(event)})]
+
+
+def group_updated(event: Event) -> list[Write]:
+    """The group is there, under this name. Its members come with the events of users only."""
+    return [_write(Kind.GROUP, event, {DELETED: False, **_group_data(event)})]
+
+
+def group_deleted(event: Event) -> list[Write]:
+    """The group is gone; it stops counting at once, whenever the events of its members arrive."""
+    return [_write(Kind.GROUP, event, {DELETED: True}, _group_data(event))]
+
+
+def _directory(event: Event, *, enabled: bool) -> Write:
+    return _write(Kind.DIRECTORY, event, {**_data(event), "enabled": enabled})
+
+
+def _stated(event: Event, defaults: dict[str, Json]) -> list[Write]:
+    data = _user_data(event)
+    person = _write(Kind.DIRECTORY_USER, event, {DELETED: False, **defaults, **data})
+    return [person, *(_group_mentioned(event, group) for group in _items(data.get("groups")))]
+
+
+def _group_mentioned(event: Event, group: dict[str, Json]) -> Write:
+    """A group that a person is in exists, even if nothing else was heard of it yet."""
+    hints = {"name": group["name"]} if group.get("name") is not None else {}
+    return Write(Kind.GROUP, Key(event.organization_id, str(group["id"])), event.version, hints=hints)
+
+
+def _user_data(event: Event) -> dict[str, Json]:
+    data = _data(event)
+    if "dp_id" in data:
+        data["external_id"] = data.pop("dp_id")
+    for key in ("groups", "roles"):
+        if key in data:
+            data[key] = data[key] or []
+    if data.get("active") is None:
+        data.pop("active", None)
+    for key in ("email", "preferred_username"):
+        if isinstance(value := data.get(key), str) and _SOFT_DELETED.fullmatch(value):
+            del data[key]
+    return _without_blank(data, "email", "external_id")
+
+
+def _group_data(event: Event) -> dict[str, Json]:
+    data = _data(event)
+    if "display_name" in data:
+        data["name"] = data.pop("display_name")
+    if "dp_id" in data:
+        data.setdefault("external_id", data.pop("dp_id"))
+    return _without_blank(data, "external_id")
+
+
+def _data(event: Event) -> dict[str, Json]:
+    return {key: value for key, value in event.data.items() if key not in ("id", "organization_id", DELETED)}
+
+
+def _without_blank(data: dict[str, Json], *keys: str) -> dict[str, Json]:
+    """`data` without those `keys` whose text is blank: that says nothing, while null says that there is none."""
+    return {key: value for key, value in data.items() if not (key in keys and isinstance(value, str) and not value.strip())}
+
+
+def _write(kind: Kind, event: Event, statements: dict[str, Json], hints: dict[str, Json] | None = None) -> Write:
+    return Write(kind, Key(event.organization_id, event.subject_id), event.version, statements, hints or {})
+
+
+def _items(value: Json) -> list[dict[str, Json]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,128 @@
+"""Joins the async edge to the synchronous core: waiting deliveries are gathered, and one thread commits them a batch at a time.
+
+While a batch commits the next one gathers: an idle service answers at once, a busy one commits in large batches. Every caller is
+answered after the commit of its own delivery, or told to come again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+from time import sleep
+
+from structlog import get_logger
+
+from provisioning.errors import Unavailable
+from provisioning.events import Delivery
+from provisioning.inbox import Receipt
+from provisioning.logs import describe
+
+MAX_BATCH = 256  # each newcomer in it holds up to two of PostgreSQL's shared lock slots until the commit
+GATHER_SECONDS = 0.003
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    delivery: Delivery
+    loop: asyncio.AbstractEventLoop
+    answer: "asyncio.Future[Receipt]" = field(repr=False)
+
+    def resolve(self, result: Receipt | Exception) -> None:
+        """Answer the caller, unless it has gone. Runs in the caller's loop."""
+        if not self.answer.done():
+            if isinstance(result, Exception):
+                self.answer.set_exception(result)
+            else:
+                self.answer.set_result(result)
+
+
+class Intake:
+    """A bounded queue before `receive`, emptied by one thread."""
+
+    def __init__(self, receive: Callable[[Sequence[Delivery]], list[Receipt]], *, max_waiting: int, deadline: float = 5.0) -> None:
+        """`receive` commits a batch; at most `max_waiting` deliveries wait, each for `deadline` seconds."""
+        self._receive = receive
+        self._max_waiting = max_waiting
+        self._deadline = deadline
+        self._queue: deque[_Waiting] = deque()
+        self._changed = Condition()
+        self._stopping = False
+        self._thread = Thread(target=self._work, name="committer", daemon=True)
+
+    def start(self) -> None:
+        """Start committing."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what is waiting, then end. Called when no more deliveries can come."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    async def submit(self, delivery: Delivery) -> Receipt:
+        """The receipt of `delivery`, once it is committed.
+
+        Raises Unavailable when too many wait, when the database is away, or when it took too long: the delivery may still be
+        committed then, and the sender's next attempt finds it a duplicate.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(delivery, loop, loop.create_future())
+        with self._changed:
+            if self._stopping or len(self._queue) >= self._max_waiting:
+                raise Unavailable("Too many deliveries are waiting.", retry_after=1)
+            self._queue.append(waiting)
+            self._changed.notify()
+        try:
+            return await asyncio.wait_for(waiting.answer, self._deadline)
+        except TimeoutError:
+            raise Unavailable("The delivery could not be committed in time.") from None
+
+    def _work(self) -> None:
+        crowded = False
+        while batch := self._next(crowded):
+            try:
+                results: Sequence[Receipt | Exception] = self._receive([each.delivery for each in batch])
+            except Unavailable as error:
+                log.warning("database_unavailable", error=describe(error), size=len(batch))
+                results = [error] * len(batch)
+            except Exception as error:  # the thread must outlive whatever happens to one batch
+                log.error("batch_lost", error=describe(error), size=len(batch))
+                results = [error] * len(batch)
+            _answer(batch, results)
+            crowded = bool(self._queue)
+
+    def _next(self, crowded: bool) -> list[_Waiting]:
+        """The next batch, as soon as there is one; empty when all is done. Those who gave up waiting are left out."""
+        if crowded:
+            sleep(GATHER_SECONDS)  # senders that have just been answered send their next: a larger batch costs less a piece
+        with self._changed:
+            while True:
+                batch: list[_Waiting] = []
+                while self._queue and len(batch) < MAX_BATCH:
+                    waiting = self._queue.popleft()
+                    if not waiting.answer.done():
+                        batch.append(waiting)
+                if batch or self._stopping:
+                    return batch
+                self._changed.wait()
+
+
+def _answer(batch: Sequence[_Waiting], results: Sequence[Receipt | Exception]) -> None:
+    """Answer all callers of a loop with one wake-up of it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Receipt | Exception]]] = {}
+    for waiting, result in zip(batch, results, strict=True):
+        by_loop.setdefault(waiting.loop, []).append((waiting, result))
+    for loop, answers in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, answers)
+        except RuntimeError:  # the loop has closed: its callers are gone
+            continue
+
+
+def _resolve(answers: Sequence[tuple[_Waiting, Receipt | Exception]]) -> None:
+    for waiting, result in answers:
+        waiting.resolve(result)

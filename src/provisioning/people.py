@@ -1,0 +1,191 @@
+"""One batch's directory users: merged, linked to users, and the users behind whom something changed shown anew.
+
+Locks come first and in one order (what newcomers are joined on, directory users, users), so that batches never wait in a ring.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from secrets import token_hex
+from typing import TypeAlias
+
+from sqlalchemy.orm import Session
+
+from provisioning.accounts import Candidate, DirectoryUser, email_key, join, show
+from provisioning.db import locks, records, users
+from provisioning.db.session import Contended
+from provisioning.merge import DELETED, Key, Kind, Write, fold
+from provisioning.settings import LinkUsersByEmail
+
+Numbered: TypeAlias = tuple[int, Write]
+Reason: TypeAlias = tuple[str, str, str]  # what a newcomer is joined on: email or external_id, the organization, the text
+
+_DIRECTORY_USERS = records.REPOSITORIES[Kind.DIRECTORY_USER]
+_USERS_AT_ONCE = 1000
+
+
+class Batch:
+    """The directory users that a batch writes to, before it and after it."""
+
+    def __init__(self, session: Session, writes: Mapping[Key, Sequence[Numbered]], link: LinkUsersByEmail, now: datetime) -> None:
+        """Lock the records and what newcomers are joined on, and merge; nothing is written yet."""
+        self._session, self._link, self._now = session, link, now
+        locks.hold(session, _join_locks(session, writes))
+        self.before = {Key(*key): records.directory_user(row) for key, row in _DIRECTORY_USERS.lock(session, writes).items()}
+        self.after: dict[Key, DirectoryUser] = {}
+        self.won: set[int] = set()
+        for key, numbered in writes.items():
+            stored = self.before.get(key, DirectoryUser(key, {}))
+            merged, won = fold(stored.registers, numbered)
+            self.after[key] = replace(stored, registers=merged) if won else stored
+            self.won |= won
+        # In the order of their first event: which account somebody joins depends on who came first.
+        self._newcomers = [
+            key for key, numbered in writes.items() if self.after[key].user_id is None and any(_provisions(write) for _, write in numbered)
+        ]
+
+    def write(self, flipped: Collection[Key]) -> None:
+        """Write all that changed, also for the users of the directories that were `flipped` between enabled and disabled."""
+        made = self._link_newcomers()
+        self._write_users_made(made)
+        self._write_records()
+        touched = self._write_memberships()
+        changed = {Key(person.key.organization_id, person.user_id) for person in self._changed() if person.user_id}
+        self._show(sorted((changed | users.of_directories(self._session, flipped)) - made.keys()), touched)
+
+    def _changed(self) -> Iterator[DirectoryUser]:
+        return (person for key, person in self.after.items() if person is not self.before.get(key))
+
+    def _link_newcomers(self) -> dict[Key, list[DirectoryUser]]:
+        """Give each newcomer its user; returns the users that had to be made, with who is behind them."""
+        made: dict[Key, list[DirectoryUser]] = {}
+        if not self._newcomers:
+            return made
+        pool = _Pool(self._session, [self.after[key] for key in self._newcomers], self.after)
+        for key in self._newcomers:
+            person = self.after[key]
+            user_id = join(person, pool.candidates(person), self._link)
+            person = self.after[key] = replace(person, user_id=user_id or _new_id(self._now))
+            user = Key(key.organization_id, str(person.user_id))
+            if user_id is None:
+                made[user] = []
+            if user in made:
+                made[user].append(person)
+            pool.joined(person)
+        return made
+
+    def _write_users_made(self, made: Mapping[Key, Sequence[DirectoryUser]]) -> None:
+        disabled = users.disabled_directories(self._session, (person for behind in made.values() for person in behind))
+        shown = {user: show(behind, disabled) for user, behind in made.items()}
+        users.USERS.insert(self._session, [users.row(user, each, None, self._now) for user, each in shown.items()])
+        users.GRANTS.insert(self._session, [row for user, each in shown.items() for row in users.grant_rows(user, each.grants)])
+
+    def _write_records(self) -> None:
+        rows = {person.key: records.directory_user_row(person, self._now) for person in self._changed()}
+        new = rows.keys() - self.before.keys()
+        inserted = _DIRECTORY_USERS.insert(self._session, [rows[key] for key in new])
+        if len(inserted) < len(new):
+            raise Contended  # another batch made one of them meanwhile, with neither e-mail nor upstream id in common
+        _DIRECTORY_USERS.save(self._session, [row for key, row in rows.items() if key not in new])
+
+    def _write_memberships(self) -> set[Key]:
+        """Bring memberships to what the changed directory users state; returns the users whose groups changed by it."""
+        touched: set[Key] = set()
+        gone: list[tuple[str, str, str]] = []
+        new: list[dict[str, object]] = []
+        for person in self._changed():
+            organization_id, id_ = person.key
+            stored = self.before.get(person.key)
+            left = stored.group_ids - person.group_ids if stored else frozenset()
+            joined = person.group_ids - stored.group_ids if stored else person.group_ids
+            gone += [(organization_id, id_, group_id) for group_id in left]
+            for group_id in joined if person.user_id else ():
+                new.append({"organization_id": organization_id, "directory_user_id": id_, "group_id": group_id, "user_id": person.user_id})
+            if person.user_id and person.active and (left or joined):
+                touched.add(Key(organization_id, person.user_id))
+        users.MEMBERSHIPS.delete(self._session, gone)
+        users.MEMBERSHIPS.insert(self._session, new)
+        return touched
+
+    def _show(self, affected: Sequence[Key], touched: Collection[Key]) -> None:
+        """Show these stored users anew. Who is behind them is read under their lock, when no other batch can change them."""
+        for start in range(0, len(affected), _USERS_AT_ONCE):
+            stored = users.USERS.lock(self._session, affected[start : start + _USERS_AT_ONCE])
+            found = [Key(*key) for key in stored]
+            behind = users.behind(self._session, found)
+            disabled = users.disabled_directories(self._session, (person for each in behind.values() for person in each))
+            granted = users.grants(self._session, found)
+            rows, gone, new = [], [], []
+            for key in found:
+                shown = show(behind[key], disabled)
+                if shown.grants != granted[key] or key in touched or users.differs(shown, stored[key]):
+                    rows.append(users.row(key, shown, stored[key], self._now))
+                    gone += [(*key, *grant) for grant in granted[key] - shown.grants]
+                    new += users.grant_rows(key, shown.grants - granted[key])
+            users.USERS.save(self._session, rows)
+            users.GRANTS.delete(self._session, gone)
+            users.GRANTS.insert(self._session, new)
+
+
+class _Pool:
+    """Whom newcomers might join: stored users, with this batch's changes to who is behind them, and those joined or made since."""
+
+    def __init__(self, session: Session, newcomers: Iterable[DirectoryUser], after: Mapping[Key, DirectoryUser]) -> None:
+        self._by_reason: defaultdict[Reason, dict[str, Candidate]] = defaultdict(dict)
+        reasons = [reason for person in newcomers for reason in _reasons(person)]
+        for key, stored in users.candidates(session, reasons).items():
+            behind = [after.get(person.key, person) for person in stored.behind]
+            self._add(key.organization_id, replace(stored, behind=behind))
+
+    def candidates(self, person: DirectoryUser) -> list[Candidate]:
+        """Those with the newcomer's e-mail or upstream id."""
+        found: dict[str, Candidate] = {}
+        for reason in _reasons(person):
+            found |= self._by_reason[reason]
+        return list(found.values())
+
+    def joined(self, person: DirectoryUser) -> None:
+        """`person` is behind its user from now on."""
+        user_id = str(person.user_id)
+        known = next((each for each in self.candidates(person) if each.user_id == user_id), Candidate(user_id, email_key(person.email), []))
+        self._add(person.key.organization_id, replace(known, behind=[*known.behind, person]))
+
+    def _add(self, organization_id: str, candidate: Candidate) -> None:
+        reasons = {("external_id", organization_id, each.external_id) for each in candidate.behind if each.external_id}
+        if candidate.email_key:
+            reasons.add(("email", organization_id, candidate.email_key))
+        for reason in reasons:
+            self._by_reason[reason][candidate.user_id] = candidate
+
+
+def _reasons(person: DirectoryUser) -> list[Reason]:
+    found = (("email", email_key(person.email)), ("external_id", person.external_id))
+    return [(field, person.key.organization_id, text) for field, text in found if text]
+
+
+def _join_locks(session: Session, writes: Mapping[Key, Sequence[Numbered]]) -> set[Reason]:
+    """What those who are not linked yet might be joined on, whichever of their events wins.
+
+    A link is never changed, so this may look before it locks.
+    """
+    stored = {Key(*key): records.directory_user(row) for key, row in _DIRECTORY_USERS.read(session, writes).items()}
+    names: set[Reason] = set()
+    for key, numbered in writes.items():
+        known = stored.get(key, DirectoryUser(key, {}))
+        if known.user_id is None:
+            names.update(_reasons(known))
+            for _, write in numbered:
+                said, _ = fold({}, [(0, write)])
+                names.update(_reasons(DirectoryUser(key, said)))
+    return names
+
+
+def _provisions(write: Write) -> bool:
+    """Whether the write says that the person is there: a deletion alone makes no account."""
+    return write.statements.get(DELETED) is False
+
+
+def _new_id(now: datetime) -> str:
+    """A new user's id. Rising with time, so that lists show newcomers last and indexes grow at one end."""
+    return f"usr_{int(now.timestamp() * 1000):012x}{token_hex(10)}"

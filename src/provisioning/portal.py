@@ -1,0 +1,43 @@
+"""Making a portal link: where it may lead, and the one line of audit that says who has it.
+
+A link is a credential for an organization's whole login (scalekit.md, Admin portal): it goes to the caller and nowhere else.
+"""
+
+from collections.abc import Collection, Sequence
+from urllib.parse import urlsplit
+
+import structlog
+
+from provisioning.directory import Feature, PortalLink
+from provisioning.errors import ScalekitRefused
+from provisioning.scalekit.client import ScalekitClient
+
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+_log = structlog.get_logger(__name__)
+
+
+async def make_link(
+    scalekit: ScalekitClient, *, origins: Collection[str], caller: str, organization_id: str, features: Sequence[Feature]
+) -> PortalLink:
+    """A new link for `caller`, whose right to it has been checked; it leads to one of `origins`. Raises a ScalekitError."""
+    link = await scalekit.portal_link(organization_id, features)
+    if not leads_to(origins, link.location):
+        origin = "/".join(link.location.split("/", 3)[:3])
+        raise ScalekitRefused("Scalekit's portal link leads to an origin that PROVISIONING_PORTAL_ORIGINS does not name.", origin)
+    _log.info("portal_link_made", caller=caller, organization_id=organization_id, features=[feature.value for feature in features])
+    return link
+
+
+def leads_to(origins: Collection[str], location: str) -> bool:
+    """Whether `location` is on one of `origins`, over https or, on loopback, http.
+
+    Decided by the location's first characters: parsers read the rest of a hostile URL differently from browsers.
+    """
+    return location.startswith(tuple(f"{origin}/" for origin in origins if _is_private(origin)))
+
+
+def _is_private(origin: str) -> bool:
+    """Nobody between browser and portal reads along."""
+    parts = urlsplit(origin)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)

@@ -1,0 +1,155 @@
+"""The way out to Scalekit's API: never on the event loop, never longer than one deadline, always failing as one error of ours.
+
+The vendor's client is imported and built by the first call: its import takes 1.2 s, its constructor asks for a token and raises when
+the API is away, and receiving webhooks needs neither.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from provisioning.directory import Feature, PortalLink
+from provisioning.errors import (
+    ScalekitError,
+    ScalekitNotConfigured,
+    ScalekitRefused,
+    ScalekitTimeout,
+    ScalekitUnavailable,
+    UnknownOrganization,
+)
+from provisioning.settings import Settings
+
+if TYPE_CHECKING:
+    from scalekit import ScalekitClient as VendorClient
+
+Answer = TypeVar("Answer")
+Failure = tuple[type[ScalekitError], str]
+
+DEADLINE = 10.0  # seconds; design.md, Failures
+THREADS = 8
+WAITING = 24
+
+REFUSED: Failure = (ScalekitRefused, "Scalekit refused the call, or gave an answer that cannot be used.")
+AWAY: Failure = (ScalekitTimeout, "Scalekit cannot be reached.")
+SILENT: Failure = (ScalekitTimeout, "Scalekit did not answer in time.")
+
+# By the name of the gRPC status, which the SDK also derives from the status of a token request. What is not named here is REFUSED.
+BUILDING: Mapping[str, Failure] = {
+    "RESOURCE_EXHAUSTED": (ScalekitUnavailable, "Scalekit is limiting our calls."),
+    "UNAVAILABLE": AWAY,
+    "DEADLINE_EXCEEDED": SILENT,
+}
+# Only here: a token endpoint that is not found is a wrong environment URL.
+CALLING: Mapping[str, Failure] = {**BUILDING, "NOT_FOUND": (UnknownOrganization, "Scalekit does not know this organization.")}
+
+
+class ScalekitClient:
+    """Calls to one Scalekit environment. Nothing happens before the first; `close` ends what still runs.
+
+    A call that outlasts `deadline` seconds is answered with ScalekitTimeout, but its thread cannot be stopped: it keeps its place in the
+    pool until the SDK lets go of it (a silent token endpoint: 30 s, a silent API: the deadline again). So an API that hangs costs
+    `threads` threads and no more; beyond them `waiting` calls wait, on their own deadline, and the next is refused at once.
+    """
+
+    def __init__(self, settings: Settings, *, deadline: float = DEADLINE, threads: int = THREADS, waiting: int = WAITING) -> None:
+        self._settings = settings
+        self._deadline = deadline
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="scalekit")
+        self._places = threading.BoundedSemaphore(threads + waiting)
+        self._building: Future[VendorClient] | None = None
+        self._building_lock = threading.Lock()
+
+    async def portal_link(self, organization_id: str, features: Sequence[Feature] = ()) -> PortalLink:
+        """A new link to the organization's admin portal, with these features or, if none is named, with those that Scalekit chooses.
+
+        Raises a ScalekitError: design.md, Failures.
+        """
+        self._credentials()
+        return await self._call(partial(self._portal_link, organization_id, features))
+
+    def close(self) -> None:
+        """Lets go of the pool and cuts the connection: a call that waits for the API ends, one that waits for a token when it times out."""
+        self._pool.shutdown(wait=False)
+        if self._building and self._building.done() and not self._building.exception():
+            self._building.result().core_client.grpc_secure_channel.close()
+
+    async def _call(self, function: Callable[[], Answer]) -> Answer:
+        if not self._places.acquire(blocking=False):
+            raise ScalekitUnavailable("Too many calls to Scalekit are waiting.")
+        future = self._pool.submit(function)
+        # Runs when the thread ends or, if none had begun, when the deadline cancels: never while a thread is still busy with it.
+        future.add_done_callback(lambda _: self._places.release())
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise _failure(SILENT) from None
+
+    def _portal_link(self, organization_id: str, features: Sequence[Feature]) -> PortalLink:
+        client = self._client()
+        with _translated(CALLING):
+            link = client.organization.generate_portal_link(organization_id, features=[feature.value for feature in features])
+            if not link.location or not link.HasField("expire_time"):
+                raise _failure(REFUSED, "a portal link without a location or without an expiry")
+            return PortalLink(id=link.id, location=link.location, expires_at=link.expire_time.ToDatetime(tzinfo=UTC))
+
+    def _client(self) -> "VendorClient":
+        """The vendor's client. Calls that come while one of them builds it share that one's outcome; a failure is not kept."""
+        with self._building_lock:
+            building, first = self._building, self._building is None
+            if building is None:
+                building = self._building = Future()
+        if first:
+            try:
+                building.set_result(self._build())
+            except ScalekitError as error:
+                self._building = None
+                building.set_exception(error)
+        return building.result()
+
+    def _build(self) -> "VendorClient":
+        url, client_id, client_secret = self._credentials()
+        with _translated(BUILDING):
+            from scalekit import ScalekitClient as VendorClient  # noqa: PLC0415  # 1.2 s
+
+            return VendorClient(url, client_id, client_secret, call_timeout_s=self._deadline)
+
+    def _credentials(self) -> tuple[str, str, str]:
+        settings = self._settings
+        secret = settings.scalekit_client_secret
+        given = {
+            "SCALEKIT_ENVIRONMENT_URL": settings.scalekit_environment_url or "",
+            "SCALEKIT_CLIENT_ID": settings.scalekit_client_id or "",
+            "SCALEKIT_CLIENT_SECRET": secret.get_secret_value() if secret else "",
+        }
+        if missing := [name for name, value in given.items() if not value]:
+            raise ScalekitNotConfigured(f"Not configured for calls to Scalekit: set {', '.join(missing)}.")
+        url, client_id, client_secret = given.values()
+        return url, client_id, client_secret
+
+
+@contextmanager
+def _translated(failures: Mapping[str, Failure]) -> Iterator[None]:
+    """Turns whatever the SDK raises into one error of ours."""
+    try:
+        yield
+    except ScalekitError:
+        raise
+    except Exception as error:  # broad: the SDK raises its own errors, a bare Exception, and what its JSON and protobuf libraries raise
+        status = getattr(error, "grpc_status", None)
+        if status is not None:
+            words = getattr(error, "message", None) or getattr(error, "err_details", None)
+            raise _failure(failures.get(status.name, REFUSED), f"{status.name}: {words}") from error
+        # It wraps what `requests` raised, which are OSErrors.
+        unreachable = bool(error.args) and isinstance(error.args[0], OSError)
+        raise _failure(AWAY if unreachable else REFUSED, f"{type(error).__name__}: {error}") from error
+
+
+def _failure(failure: Failure, vendor_message: str = "") -> ScalekitError:
+    kind, message = failure
+    return kind(message, vendor_message)

@@ -1,0 +1,119 @@
+"""What every test shares: fresh databases on both kinds of server, the long tests' switch, and a last line that says what really ran."""
+
+import signal
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+
+import hypothesis
+import postgres
+import pytest
+from databases import Databases, PostgresDatabases, SqliteDatabases
+from xdist.workermanage import WorkerController
+
+BOTH = ("sqlite", "postgresql")
+
+ending_key = pytest.StashKey[ExitStack]()
+server_key = pytest.StashKey[postgres.Server]()
+
+# A run for a change repeats its examples, so that it fails for what the change did; with --proofs Hypothesis goes on looking.
+hypothesis.settings.register_profile("change", deadline=None, print_blob=True, derandomize=True, database=None)
+hypothesis.settings.register_profile("proofs", deadline=None, print_blob=True, max_examples=1000)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--proofs", action="store_true", help="also run the tests marked `proof`; Hypothesis tries more and other examples")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "proof: takes long; runs only with --proofs")
+    hypothesis.settings.load_profile("proofs" if config.getoption("proofs") else "change")
+    config.stash[ending_key] = ExitStack()
+    if (told := getattr(config, "workerinput", None)) is None:
+        config.pluginmanager.register(LastLine(config))
+    else:
+        config.stash[server_key] = postgres.Server(**told["postgres"])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[ending_key].close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    long = [] if config.getoption("proofs") else [item for item in items if item.get_closest_marker("proof")]
+    if long:
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    """Under xdist, start the server before the first worker and tell each of them where it is."""
+    try:
+        node.workerinput["postgres"] = asdict(server_of(node.config))
+    except postgres.NoPostgres as failure:
+        pytest.exit(str(failure), returncode=pytest.ExitCode.TESTS_FAILED)
+
+
+def server_of(config: pytest.Config) -> postgres.Server:
+    """Return the session's one PostgreSQL, started when first asked for. Raises NoPostgres."""
+    if server_key not in config.stash:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends the tests ends their server
+        config.stash[server_key] = config.stash[ending_key].enter_context(postgres.running())
+    return config.stash[server_key]
+
+
+class LastLine:
+    """Counts the tests that ran on each database and says so below everything else."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._tests: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call":
+            self._tests.update(str(value) for name, value in report.user_properties if name == "database")
+
+    def pytest_unconfigure(self) -> None:
+        names = {"sqlite": f"SQLite {sqlite3.sqlite_version}"}
+        if server := self._config.stash.get(server_key, None):
+            names["postgresql"] = server.description
+        parts = [f"{self._tests[kind]} on {name}" for kind, name in names.items() if self._tests[kind]]
+        self._config.get_terminal_writer().line(f"Tests by database: {', '.join(parts) or 'none used one'}.")
+
+
+@pytest.fixture(scope="session")
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    return SqliteDatabases(tmp_path_factory.mktemp("databases"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_databases(pytestconfig: pytest.Config) -> Iterator[Databases]:
+    with PostgresDatabases(server_of(pytestconfig).url) as databases:
+        yield databases
+
+
+@pytest.fixture(params=BOTH)
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a fresh, migrated database; the test runs once on each kind."""
+    yield from _fresh(request, request.param, migrated=True)
+
+
+@pytest.fixture(params=BOTH)
+def empty_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a fresh database without a table; the test runs once on each kind."""
+    yield from _fresh(request, request.param, migrated=False)
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a fresh, migrated PostgreSQL database, for laws that are PostgreSQL's alone."""
+    yield from _fresh(request, "postgresql", migrated=True)
+
+
+def _fresh(request: pytest.FixtureRequest, kind: str, *, migrated: bool) -> Iterator[str]:
+    databases: Databases = request.getfixturevalue(f"{kind}_databases")
+    request.node.user_properties.append(("database", kind))
+    with databases.fresh(migrated=migrated) as url:
+        yield url

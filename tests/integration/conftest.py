@@ -1,0 +1,31 @@
+"""The local Scalekit that integration tests talk to: one a process, trusted only while a test uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from provisioning.emulator.server import Emulator
+
+ORGANIZATION = "org_1"
+
+
+@pytest.fixture(scope="session")
+def started_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """One for the whole process: gRPC keeps the authority that its first channel trusted, and a second emulator would have another."""
+    from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only for whoever asks for an emulator
+
+    with Emulator(tmp_path_factory.mktemp("emulator"), organizations=[ORGANIZATION]) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def emulator(started_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """A local Scalekit that behaves, knows `org_1`, and is trusted by this process until the test ends."""
+    for name, value in started_emulator.trust().items():
+        monkeypatch.setenv(name, value)
+    yield started_emulator
+    started_emulator.faults.clear()
