@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from typing import Protocol
 
 import hypothesis
 import postgres
 import pytest
 from databases import Databases, PostgresDatabases, SqliteDatabases
-from xdist.workermanage import WorkerController
 
 BOTH = ("sqlite", "postgresql")
 
@@ -48,7 +48,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=long)
 
 
-def pytest_configure_node(node: WorkerController) -> None:
+class Worker(Protocol):
+    """What is used of an xdist worker as its controller sees it; xdist has no types."""
+
+    config: pytest.Config
+    workerinput: dict[str, object]
+
+
+def pytest_configure_node(node: Worker) -> None:
     """Under xdist, start the server before the first worker and tell each of them where it is."""
     try:
         node.workerinput["postgres"] = asdict(server_of(node.config))

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -92,8 +92,8 @@ def _started(binaries: Path, folder: Path) -> Iterator[Server]:
     programs = _reachable(binaries, folder, account)
     log = folder / "log"
     account.own(folder)
-    create = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8"]
-    if account.spawn(create, log).wait() != 0:
+    create = ("-U", "postgres", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8")
+    if account.spawn([programs / "initdb", "-D", folder / "data", *create], log).wait() != 0:
         raise NoPostgres(log.read_text(errors="replace"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -128,9 +128,8 @@ class _Account:
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, self.uid, self.gid)
 
-    def spawn(self, command: list[str | Path], log: Path) -> subprocess.Popen[bytes]:
+    def spawn(self, command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
         """Start `command` in a session of its own, so that a terminal's Ctrl-C reaches the tests and not their server."""
-        groups = None if self.uid is None else []
         with log.open("ab") as output:
             return subprocess.Popen(
                 command,
@@ -141,16 +140,22 @@ class _Account:
                 start_new_session=True,
                 user=self.uid,
                 group=self.gid,
-                extra_groups=groups,
+                extra_groups=None if self.uid is None else (),
             )
 
 
 def _reachable(binaries: Path, folder: Path, account: _Account) -> Path:
-    """Return `binaries`, or a copy when the account may not go there: a wheel in root's home, say."""
+    """Return `binaries`, or their copy in `folder` when they are a wheel's and lie where only the caller may go: in root's home, say."""
     try:
         account.spawn([binaries / "postgres", "--version"], folder / "log").wait()
     except PermissionError:
-        return Path(shutil.copytree(binaries.parent, folder / "server")) / binaries.name
+        package = binaries.parents[1]
+        libraries = package.with_name(f"{package.name}.libs")
+        if not libraries.is_dir():
+            raise NoPostgres("the user that the server would run as may not go there") from None
+        for part in (binaries.parent, libraries):
+            shutil.copytree(part, folder / part.relative_to(package.parent))
+        return folder / binaries.relative_to(package.parent)
     return binaries
 
 

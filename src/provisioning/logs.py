@@ -93,7 +93,8 @@ class _Stderr(logging.Handler):
         try:
             line = self.format(record)
         except Exception as error:  # broad: a log line must not end what it tells about
-            line = f"a log line of {record.name} could not be written: {describe(error)}"
+            failure = {"name": record.name, "levelname": "ERROR", "msg": "a log line could not be written: %s", "args": (error,)}
+            line = self.format(logging.makeLogRecord(failure))
         with suppress(OSError, ValueError):  # stderr is gone or closed: there is nobody left to tell
             sys.stderr.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
             sys.stderr.flush()
@@ -165,7 +166,7 @@ def _places(error: BaseException) -> Iterator[tuple[CodeType, int]]:
 
 
 def _place(code: CodeType, line: int) -> str:
-    return f"{'/'.join(PurePath(code.co_filename).parts[-3:])}:{line}"
+    return f"{'/'.join(PurePath(code.co_filename).parts[-3:]).lstrip('/')}:{line}"
 
 
 def _trace(exc_info: ExcInfo) -> str:
@@ -173,7 +174,7 @@ def _trace(exc_info: ExcInfo) -> str:
     lines: list[str] = []
     for error in _chain(exc_info[1]):
         frames = [f"  {_place(code, line)} in {code.co_qualname}" for code, line in _places(error)]
-        lines += [_what(error), *frames[-_FRAMES:]]
+        lines += [f"from {_what(error)}" if lines else _what(error), *frames[-_FRAMES:]]
     return "\n".join(lines)
 
 

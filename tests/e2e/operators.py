@@ -7,7 +7,7 @@ import subprocess
 import sysconfig
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import httpx
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "provisioning")
 PAYLOADS = Path(__file__).parents[1] / "payloads"
-SECRET = "whsec_" + "bm90IGEgcmVhbCBzZWNyZXQsIGp1c3QgdGVzdHMh"
+SECRET = "whsec_bm90IGEgcmVhbCBzZWNyZXQsIGp1c3QgdGVzdHMh"
 KEY = "operator-key-for-tests-0123456789abcdef"
 SECONDS = 60
 _OURS = ("PROVISIONING_", "SCALEKIT_", "DATABASE_URL", "PORT", "FORWARDED_")
@@ -23,11 +23,12 @@ _OURS = ("PROVISIONING_", "SCALEKIT_", "DATABASE_URL", "PORT", "FORWARDED_")
 
 @dataclass
 class Running:
-    """A started service: where it is, and what it has written to stderr so far."""
+    """A started service: where it is, and what it has said so far."""
 
     process: subprocess.Popen[str]
     url: str
-    lines: list[str] = field(default_factory=list)
+    stderr: list[str] = field(default_factory=list)
+    listens: threading.Event = field(default_factory=threading.Event)
 
     def get(self, path: str, key: str = KEY) -> httpx.Response:
         """GET `path` with an API key."""
@@ -38,39 +39,58 @@ class Running:
         self.process.send_signal(by)
         return self.process.wait(SECONDS)
 
+    def read(self) -> None:
+        """Keep what the service says, until it ends."""
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.stderr.append(line)
+            if '"listening"' in line:
+                self.listens.set()
+        self.listens.set()
+
 
 @dataclass(frozen=True)
 class Operator:
-    """Somebody at a shell in `folder`, with `settings` in the environment and no other of ours."""
+    """Somebody at a shell in `folder`, with `settings` in the environment and none of ours beside them."""
 
     folder: Path
-    settings: dict[str, str]
+    settings: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: str, stdin: bytes = b"", **more: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `more` is added to the environment."""
-        done = subprocess.run([PROGRAM, *arguments], input=stdin, cwd=self.folder, env=self._environment(more), capture_output=True, timeout=SECONDS, check=False)
-        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        environment = self._environment(more)
+        return subprocess.run(
+            [PROGRAM, *arguments], input=stdin, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
 
     @contextmanager
     def started(self, command: str, *arguments: str, **more: str) -> Iterator[Running]:
-        """Start `serve` or `dev` on a free port, and yield it once it listens; it is killed at the end if it still runs."""
+        """Start `serve` or `dev` on a free port, and yield it when it listens; what still runs at the end is killed, workers and all."""
         port = free_port()
-        process = subprocess.Popen(
-            [PROGRAM, command, "--port", str(port), *arguments],
-            cwd=self.folder,
-            env=self._environment(more),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with (self.folder / f"{command}.stdout").open("w") as stdout:
+            process = subprocess.Popen(
+                [PROGRAM, command, "--port", str(port), *arguments],
+                cwd=self.folder,
+                env=self._environment(more),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
         running = Running(process, f"http://127.0.0.1:{port}")
+        reader = threading.Thread(target=running.read)
+        reader.start()
         try:
-            _await_listening(running)
+            assert running.listens.wait(SECONDS), running.stderr
+            assert process.poll() is None, running.stderr
             yield running
         finally:
-            process.kill()
-            process.communicate()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            reader.join()
+            process.stderr.close() if process.stderr else None
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         around = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
@@ -78,7 +98,7 @@ class Operator:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from provisioning.db.session import Database
+
 if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
 
@@ -29,3 +31,11 @@ def emulator(started_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setenv(name, value)
     yield started_emulator
     started_emulator.faults.clear()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A fresh, migrated database, open."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()

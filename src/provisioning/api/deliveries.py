@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 
 from provisioning.api.dependencies import ServicesDep, WebhookId, requires
 from provisioning.api.paging import Cursor, Limit, Page, found, place_of
@@ -16,17 +16,19 @@ from provisioning.errors import InvalidCursor
 from provisioning.events import rfc3339
 from provisioning.inbox import Outcome
 from provisioning.settings import ApiKey, Scope
+from provisioning.api.shapes import Shape
 
 router = APIRouter(prefix="/v1/deliveries", tags=["Deliveries"])
 
 Reader = Annotated[ApiKey, Depends(requires("read"))]
 Operator = Annotated[ApiKey, Depends(requires("operate"))]
 
+_JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue, config=ConfigDict(hide_input_in_errors=True))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class Delivery(BaseModel):
+class Delivery(Shape):
     """A webhook that was received: an event under one `webhook-id`."""
 
     webhook_id: Annotated[str, Field(examples=["msg_2wJ8YzqVQf0uKfWm7nTf3sYcV1b"])]
@@ -102,12 +104,12 @@ def _shown(row: StoredDelivery) -> Delivery:
 
 
 def _payload(body: bytes | None) -> tuple[JsonValue, Literal["json", "base64"] | None]:
-    """The body as JSON if all of it can be said in JSON again: no NaN, no lone surrogate, no nesting that a reader would choke on."""
+    """The body as JSON if all of it can be said in JSON again: no NaN, no lone surrogate, no nesting beyond what a writer here takes."""
     if body is None:
         return None, None
     try:
-        value: JsonValue = json.loads(body)
-        Shown.model_validate({"payload": value}).model_dump_json()
+        value = _JSON.validate_python(json.loads(body))
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return b64encode(body).decode(), "base64"
     return value, "json"

@@ -12,7 +12,9 @@ from structlog.contextvars import bind_contextvars
 from provisioning.db.session import Database
 from provisioning.inbox import Inbox
 from provisioning.intake import Intake
+from provisioning.logs import RefusalLog
 from provisioning.scalekit.client import ScalekitClient
+from provisioning.scalekit.signature import Verifier
 from provisioning.settings import ApiKey, Settings
 
 
@@ -25,6 +27,8 @@ class Services:
     inbox: Inbox
     intake: Intake
     scalekit: ScalekitClient
+    verifier: Verifier
+    refusals: RefusalLog
 
 
 async def services(request: Request) -> Services:

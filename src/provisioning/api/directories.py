@@ -4,17 +4,18 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from provisioning.api.dependencies import OrganizationId, ServicesDep, requires
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
 from provisioning.api.problems import responses
 from provisioning.db.reading import directories as reading
+from provisioning.api.shapes import Shape
 
 router = APIRouter(prefix="/v1/organizations/{organization_id}/directories", tags=["Directories"], dependencies=[Depends(requires("read"))])
 
 
-class Directory(BaseModel):
+class Directory(Shape):
     """A customer's directory, as far as events and reconciles told of it."""
 
     id: Annotated[str, Field(examples=["dir_45612890123456789"])]

@@ -44,7 +44,7 @@ class Edge:
         try:
             await self._app(exchange.scope, receive, exchange.send)
         except Exception as error:  # the only broad one at this edge: its text may hold anything, so only its class and place are logged
-            _log.error("request_failed", **describe(error))
+            _log.error("request_failed", error=describe(error))
             if not exchange.status:
                 response = problem(exchange.request_id, 500, detail="Something unexpected failed; the log knows this request id.")
                 await response(scope, receive, exchange.send)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from provisioning.api.dependencies import GroupId, OrganizationId, ServicesDep, requires
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
@@ -13,11 +13,12 @@ from provisioning.api.users import User, page_of_users
 from provisioning.db.reading import groups as reading
 from provisioning.db.reading.users import User as StoredUser
 from provisioning.db.reading.users import UserFilter
+from provisioning.api.shapes import Shape
 
 router = APIRouter(prefix="/v1/organizations/{organization_id}/groups", tags=["Groups"], dependencies=[Depends(requires("read"))])
 
 
-class Group(BaseModel):
+class Group(Shape):
     """A directory's group."""
 
     id: Annotated[str, Field(examples=["dirgroup_91263908563290112"])]

@@ -4,18 +4,19 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from provisioning.api.dependencies import ServicesDep, requires
 from provisioning.api.paging import Cursor, Limit, Page, found, place_of
 from provisioning.api.problems import responses
 from provisioning.db.reading import organizations as reading
 from provisioning.events import rfc3339
+from provisioning.api.shapes import Shape
 
 router = APIRouter(prefix="/v1/organizations", tags=["Organizations"], dependencies=[Depends(requires("read"))])
 
 
-class Organization(BaseModel):
+class Organization(Shape):
     """A customer."""
 
     id: Annotated[str, Field(examples=["org_83543878963298576"])]

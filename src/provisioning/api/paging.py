@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from provisioning.errors import InvalidCursor
+from provisioning.api.shapes import Shape
 
 Item = TypeVar("Item")
 
@@ -17,7 +18,7 @@ Limit = Annotated[int, Query(ge=1, le=200, description="At most this many.")]
 Cursor = Annotated[str | None, Query(max_length=2048, description="The `next_cursor` of the page before.")]
 
 
-class Page(BaseModel, Generic[Item]):
+class Page(Shape, Generic[Item]):
     """One page of a list."""
 
     data: list[Item]

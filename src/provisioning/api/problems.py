@@ -12,25 +12,26 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from provisioning import errors
+from provisioning.api.shapes import Shape
 
 MEDIA_TYPE = "application/problem+json"
 
 _log = structlog.get_logger(__name__)
 
 
-class Invalid(BaseModel):
+class Invalid(Shape):
     """One thing wrong with a request."""
 
     where: Annotated[str, Field(examples=["query.limit"])]
     message: Annotated[str, Field(examples=["Input should be less than or equal to 200"])]
 
 
-class Problem(BaseModel):
+class Problem(Shape):
     """What went wrong (RFC 9457)."""
 
     type: Annotated[str, Field(description="What kind of problem: `about:blank` says no more than the status.")]

@@ -4,25 +4,26 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import Field, JsonValue
 from sqlalchemy.orm import Session
 
 from provisioning.api.dependencies import OrganizationId, QueryText, ServicesDep, UserId, requires
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
 from provisioning.api.problems import responses
 from provisioning.db.reading import users as reading
+from provisioning.api.shapes import Shape
 
 router = APIRouter(prefix="/v1/organizations/{organization_id}/users", tags=["Users"], dependencies=[Depends(requires("read"))])
 
 
-class GroupOfUser(BaseModel):
+class GroupOfUser(Shape):
     """A group that a user is in."""
 
     id: Annotated[str, Field(examples=["dirgroup_91263908563290112"])]
     name: Annotated[str | None, Field(description="Null until it is known.", examples=["Engineering"])]
 
 
-class DirectoryUserOfUser(BaseModel):
+class DirectoryUserOfUser(Shape):
     """A directory user behind a user, as its directory says."""
 
     id: Annotated[str, Field(examples=["diruser_70687244567806212"])]
@@ -33,7 +34,7 @@ class DirectoryUserOfUser(BaseModel):
     deleted: bool
 
 
-class User(BaseModel):
+class User(Shape):
     """An account of the application. Identity is `id`; an e-mail may be missing, change, or be given to somebody else."""
 
     id: Annotated[str, Field(description="Ours, stable.", examples=["usr_5d1f7c0a9b3e4f60"])]

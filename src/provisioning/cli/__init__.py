@@ -30,7 +30,6 @@ deliveries = typer.Typer(help="Look into the webhooks that were received, and ha
 app.add_typer(deliveries, name="deliveries")
 
 Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="The port to listen on.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API answers it.")]
 
 
 def main() -> None:
@@ -133,7 +132,7 @@ def check() -> None:
 @deliveries.command("list", epilog=_examples("provisioning deliveries list --limit 100", "provisioning deliveries list --json | jq '.data[].error'"))
 def list_deliveries(
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API answers it.")] = False,
 ) -> None:
     """The deliveries received last, newest first, without their payloads."""
     from provisioning.cli.deliveries import list_deliveries as run
@@ -142,14 +141,11 @@ def list_deliveries(
 
 
 @deliveries.command("show", epilog=_examples("provisioning deliveries show msg_2YhkWJAZdsYQ"))
-def show_delivery(
-    webhook_id: Annotated[str, typer.Argument(help="Its webhook-id, as the list shows it.")],
-    as_json: Json = False,
-) -> None:
+def show_delivery(webhook_id: Annotated[str, typer.Argument(help="Its webhook-id, as the list shows it.")]) -> None:
     """One delivery with its payload, which holds personal data."""
     from provisioning.cli.deliveries import show_delivery as run
 
-    run(webhook_id, as_json=as_json)
+    run(webhook_id)
 
 
 @deliveries.command("replay", epilog=_examples("provisioning deliveries replay msg_2YhkWJAZdsYQ"))

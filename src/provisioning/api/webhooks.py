@@ -1,0 +1,64 @@
+"""Scalekit's door: headers judged before the body is read, the body before it is understood, and 201 only after the commit."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+from starlette.exceptions import HTTPException
+
+from provisioning.api.dependencies import Services, ServicesDep
+from provisioning.api.problems import problem, request_id, responses
+from provisioning.api.shapes import Shape
+from provisioning.errors import Refused
+from provisioning.events import Delivery
+from provisioning.inbox import Outcome, Receipt
+from provisioning.scalekit.signature import SignedHeaders
+
+BODY_SECONDS = 10  # as long as Scalekit waits for the answer
+
+router = APIRouter(tags=["Webhooks"])
+
+_log = structlog.get_logger(__name__)
+_SIGNED = ("webhook-id", "webhook-timestamp", "webhook-signature")
+
+
+class Received(Shape):
+    """What became of a delivery."""
+
+    status: Annotated[Outcome, Field(examples=[Outcome.PROCESSED])]
+    event_id: Annotated[str | None, Field(description="Null when the body does not say.", examples=["evt_70687244567806299"])]
+
+
+@router.post(
+    "/webhooks/scalekit",
+    status_code=201,
+    response_model=Received,
+    summary="Receive a webhook",
+    response_description="The event is stored, and its effects with it.",
+    responses=responses(400, 408, 413, 500, 503),
+    openapi_extra={
+        "parameters": [{"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in _SIGNED],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+    },
+)
+async def receive_webhook(request: Request, parts: ServicesDep) -> Response:
+    """For Scalekit: a directory event, signed as Standard Webhooks says. Whatever is not answered 2xx is sent again."""
+    began = time.perf_counter()
+    try:
+        signed = _signed(request)
+        body = await _body(request)
+        parts.verifier.verify(signed, body)
+    except Refused as refused:
+        parts.refusals.record(refused)
+        raise
+    receipt = await parts.intake.submit(Delivery(signed.webhook_id, signed.timestamp, datetime.now(UTC), body))
+    _tell(receipt, len(body), began)
+    if receipt.outcome is Outcome.FAILED:
+        detail = "Handling the event failed; it is kept, and handled again when it is sent again or replayed."
+        return problem(request_id(request), 500, slug="event-failed", title="The event was not applied", detail=detail)
+    return JSONResponse({"status": receipt.outcome, "event_id": receipt.event_id}, 201)

@@ -1,0 +1,108 @@
+"""Events and deliveries for tests: each shows only the fields that its test is about."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from sqlalchemy import select
+
+from provisioning.db.models import deliveries, directories, directory_users, groups, memberships, role_grants, users
+from provisioning.db.session import Database
+from provisioning.events import Delivery, Json, rfc3339
+from provisioning.inbox import Inbox, Receipt
+
+PAYLOADS = Path(__file__).parent / "payloads"
+ORGANIZATION = "org_1"
+START = 1_750_000_000  # unix seconds; tests count time in seconds from here
+_numbers = count(1)
+
+
+def payload(name: str) -> bytes:
+    """One of the real or documented events, as it is."""
+    return (PAYLOADS / f"{name}.json").read_bytes()
+
+
+def event(kind: str, id_: str, *, at: float = 0, organization_id: str = ORGANIZATION, number: int | None = None, **data: Json) -> bytes:
+    """A directory event (`kind` such as `user_created`) of `id_`, `at` seconds after the start."""
+    prefix = "organization." if kind.startswith("directory_") else "organization.directory."
+    document = {
+        "spec_version": "1",
+        "id": f"evt_{next(_numbers) if number is None else number}",
+        "type": prefix + kind,
+        "occurred_at": rfc3339(START * 10**9 + int(at * 10**9)),
+        "environment_id": "env_1",
+        "organization_id": organization_id,
+        "object": "DirectoryUser",
+        "data": {"id": id_, "organization_id": organization_id, **data},
+    }
+    return json.dumps(document).encode()
+
+
+def delivery(body: bytes, webhook_id: str | None = None) -> Delivery:
+    """`body`, as the edge hands it on once it is verified."""
+    now = datetime.now(UTC)
+    return Delivery(webhook_id or f"msg_{next(_numbers)}", int(now.timestamp()), now, body)
+
+
+def receive(database: Database, *bodies: bytes) -> list[Receipt]:
+    """Receive `bodies`, one batch, each under an id of its own."""
+    return Inbox(database).receive([delivery(body) for body in bodies])
+
+
+def one_by_one(database: Database, bodies: Iterable[bytes]) -> list[str]:
+    """Receive `bodies` one after another; returns their outcomes."""
+    return [receipt.outcome for body in bodies for receipt in receive(database, body)]
+
+
+def named(*ids: str) -> list[Json]:
+    """Groups as a user's event names them."""
+    return [{"id": id_, "name": f"Group {id_}"} for id_ in ids]
+
+
+def roles(*names: str) -> list[Json]:
+    """Roles as a user's event names them."""
+    return [{"role_name": name} for name in names]
+
+
+def state(database: Database) -> dict[str, list[tuple[object, ...]]]:
+    """All that the events made, without our own ids and our clock's times: what must not depend on order, duplicates or replicas."""
+    with database.reading() as session:
+        by_user: dict[tuple[str, str], tuple[str, ...]] = {}
+        for organization_id, user_id, id_ in session.execute(
+            select(directory_users.c.organization_id, directory_users.c.user_id, directory_users.c.id).order_by(directory_users.c.id)
+        ):
+            if user_id is not None:
+                by_user[organization_id, user_id] = (*by_user.get((organization_id, user_id), ()), id_)
+
+        def rows(statement: Sequence[object], *, user: int | None = None) -> list[tuple[object, ...]]:
+            found = [tuple(row) for row in session.execute(select(*statement))]  # type: ignore[call-overload] # columns of a table
+            if user is not None:
+                found = [(*row[:user], by_user[row[0], row[user]], *row[user + 1 :]) for row in found]
+            return sorted(found, key=repr)
+
+        return {
+            "directories": rows([c for c in directories.c if c.name not in _OURS], user=None),
+            "groups": rows([c for c in groups.c if c.name not in _OURS]),
+            "directory_users": rows([c for c in directory_users.c if c.name not in {*_OURS, "user_id"}]),
+            "memberships": rows([memberships.c.organization_id, memberships.c.directory_user_id, memberships.c.group_id]),
+            "users": rows([c for c in users.c if c.name not in _OURS], user=1),
+            "role_grants": rows(list(role_grants.c), user=1),
+        }
+
+
+_OURS = {"created_at", "updated_at", "deactivated_at"}
+
+
+def user_rows(database: Database, organization_id: str = ORGANIZATION) -> list[dict[str, object]]:
+    """The users of an organization, by age."""
+    with database.reading() as session:
+        found = session.execute(select(users).where(users.c.organization_id == organization_id).order_by(users.c.id)).mappings()
+        return [dict(row) for row in found]
+
+
+def delivery_rows(database: Database) -> dict[str, dict[str, object]]:
+    """The inbox, by webhook id."""
+    with database.reading() as session:
+        return {row["webhook_id"]: dict(row) for row in session.execute(select(deliveries)).mappings()}
