@@ -1,12 +1,12 @@
 """Events and deliveries for tests: each shows only the fields that its test is about."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Table, select
 
 from provisioning.db.models import deliveries, directories, directory_users, groups, memberships, role_grants, users
 from provisioning.db.session import Database
@@ -24,8 +24,17 @@ def payload(name: str) -> bytes:
     return (PAYLOADS / f"{name}.json").read_bytes()
 
 
-def event(kind: str, id_: str, *, at: float = 0, organization_id: str = ORGANIZATION, number: int | None = None, **data: Json) -> bytes:
-    """A directory event (`kind` such as `user_created`) of `id_`, `at` seconds after the start."""
+def event(
+    kind: str,
+    id_: str,
+    *,
+    at: float = 0,
+    organization_id: str = ORGANIZATION,
+    number: int | None = None,
+    told: str | None = None,
+    **data: Json,
+) -> bytes:
+    """A directory event (`kind` such as `user_created`) of `id_`, `at` seconds after the start; `told`: the organization in its data."""
     prefix = "organization." if kind.startswith("directory_") else "organization.directory."
     document = {
         "spec_version": "1",
@@ -35,7 +44,7 @@ def event(kind: str, id_: str, *, at: float = 0, organization_id: str = ORGANIZA
         "environment_id": "env_1",
         "organization_id": organization_id,
         "object": "DirectoryUser",
-        "data": {"id": id_, "organization_id": organization_id, **data},
+        "data": {"id": id_, "organization_id": told or organization_id, **data},
     }
     return json.dumps(document).encode()
 
@@ -66,33 +75,43 @@ def roles(*names: str) -> list[Json]:
     return [{"role_name": name} for name in names]
 
 
-def state(database: Database) -> dict[str, list[tuple[object, ...]]]:
-    """All that the events made, without our own ids and our clock's times: what must not depend on order, duplicates or replicas."""
+def state(database: Database, organization_id: str | None = None) -> dict[str, list[tuple[object, ...]]]:
+    """All that the events made, less our own ids and our clock's times: what must not depend on order, duplicates or replicas.
+
+    A user is called by the directory users behind it. With `organization_id`, that organization alone, and without its id.
+    """
     with database.reading() as session:
-        by_user: dict[tuple[str, str], tuple[str, ...]] = {}
-        for organization_id, user_id, id_ in session.execute(
-            select(directory_users.c.organization_id, directory_users.c.user_id, directory_users.c.id).order_by(directory_users.c.id)
-        ):
-            if user_id is not None:
-                by_user[organization_id, user_id] = (*by_user.get((organization_id, user_id), ()), id_)
 
-        def rows(statement: Sequence[object], *, user: int | None = None) -> list[tuple[object, ...]]:
-            found = [tuple(row) for row in session.execute(select(*statement))]  # type: ignore[call-overload] # columns of a table
-            if user is not None:
-                found = [(*row[:user], by_user[row[0], row[user]], *row[user + 1 :]) for row in found]
-            return sorted(found, key=repr)
+        def rows(table: Table, *left_out: str) -> list[dict[str, object]]:
+            found = session.execute(select(*(column for column in table.c if column.name not in left_out))).mappings()
+            return [dict(row) for row in found if organization_id is None or organization_id == row["organization_id"]]
 
-        return {
-            "directories": rows([c for c in directories.c if c.name not in _OURS], user=None),
-            "groups": rows([c for c in groups.c if c.name not in _OURS]),
-            "directory_users": rows([c for c in directory_users.c if c.name not in {*_OURS, "user_id"}]),
-            "memberships": rows([memberships.c.organization_id, memberships.c.directory_user_id, memberships.c.group_id]),
-            "users": rows([c for c in users.c if c.name not in _OURS], user=1),
-            "role_grants": rows(list(role_grants.c), user=1),
+        people = rows(directory_users, *_OURS)
+        behind: dict[object, tuple[object, ...]] = {}
+        for person in sorted(people, key=lambda each: str(each["id"])):
+            user_id = person.pop("user_id")
+            behind[user_id] = (*behind.get(user_id, ()), person["id"])
+        accounts, grants = rows(users, *_OURS), rows(role_grants)
+        for account in accounts:
+            account["id"] = behind[account["id"]]
+        for grant in grants:
+            grant["user_id"] = behind[grant["user_id"]]
+        found = {
+            "directories": rows(directories, *_OURS),
+            "groups": rows(groups, *_OURS),
+            "directory_users": people,
+            "memberships": rows(memberships, "user_id"),
+            "users": accounts,
+            "role_grants": grants,
         }
+    hidden = {"organization_id"} if organization_id else set()
+    return {
+        table: sorted((tuple(value for name, value in row.items() if name not in hidden) for row in each), key=repr)
+        for table, each in found.items()
+    }
 
 
-_OURS = {"created_at", "updated_at", "deactivated_at"}
+_OURS = ("created_at", "updated_at", "deactivated_at")
 
 
 def user_rows(database: Database, organization_id: str = ORGANIZATION) -> list[dict[str, object]]:

@@ -6,6 +6,7 @@ ProvisioningError                the message is safe to show: never a value out 
 ├── Unreadable                   signed, but not an event we can read: kept as dead_lettered
 ├── Unavailable                  the database is away, stalled or over-loaded: 503, the sender tries again
 ├── NotFound                     no such record: 404
+├── NotReplayable                its payload was not kept: 409
 ├── InvalidCursor                a page cursor we did not make: 422
 └── ScalekitError                an outgoing call failed; the vendor's own words are in `vendor_message`, for the log only
     ├── ScalekitNotConfigured    no API credentials: 503
@@ -49,6 +50,10 @@ class Unavailable(ProvisioningError):
 
 class NotFound(ProvisioningError):
     """There is no such record for this caller."""
+
+
+class NotReplayable(ProvisioningError):
+    """The delivery cannot be handled again: its payload was not kept."""
 
 
 class InvalidCursor(ProvisioningError):

@@ -437,7 +437,7 @@ class _Environment(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         for name in self._given:
             if name.startswith("PROVISIONING_") and name.removesuffix("_FILE") not in VARIABLES and not _KUBERNETES.fullmatch(name):
-                near = difflib.get_close_matches(name, VARIABLES, n=1)
+                near = difflib.get_close_matches(name, VARIABLES, n=1, cutoff=0.8)
                 raise ConfigurationError(f"{name} is not a setting. {f'Did you mean {near[0]}?' if near else 'The README lists them all.'}")
         found = [self.get_field_value(info, attribute) for attribute, info in Settings.model_fields.items()]
         return {name: value for value, name, _ in found if value is not None}

@@ -58,9 +58,23 @@ class Operator:
 
     def run(self, *arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `more` is added to the environment."""
-        environment = self._environment(more)
+        environment = self.environment(more)
         return subprocess.run(
-            [PROGRAM, *arguments], input=stdin, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+            [PROGRAM, *arguments],
+            input=stdin,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def shell(self, line: str) -> subprocess.CompletedProcess[str]:
+        """Run a line of shell with `provisioning` on the path, as if pasted into a terminal."""
+        environment = self.environment({"PATH": f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}"})
+        return subprocess.run(
+            ["sh", "-c", line], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
         )
 
     @contextmanager
@@ -71,7 +85,7 @@ class Operator:
             process = subprocess.Popen(
                 [PROGRAM, command, "--port", str(port), *arguments],
                 cwd=self.folder,
-                env=self._environment(more),
+                env=self.environment(more),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
@@ -92,9 +106,10 @@ class Operator:
             reader.join()
             process.stderr.close() if process.stderr else None
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+    def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        """Return what a command sees: the variables around, less ours, with the settings and `more`."""
         around = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        return {**around, **self.settings, **more}
+        return {**around, **self.settings, **(more or {})}
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ ORGANIZATION = "org_1"
 @pytest.fixture(scope="session")
 def started_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """One for the whole process: gRPC keeps the authority that its first channel trusted, and a second emulator would have another."""
-    from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only for whoever asks for an emulator
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's models, on import
+        from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only for whoever asks for an emulator
 
     with Emulator(tmp_path_factory.mktemp("emulator"), organizations=[ORGANIZATION]) as emulator:
         yield emulator

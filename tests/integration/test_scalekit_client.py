@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,6 +111,19 @@ def test_missing_credentials_are_named() -> None:
 
     with pytest.raises(ScalekitNotConfigured, match=r"set SCALEKIT_CLIENT_SECRET\.$"):
         asyncio.run(client.portal_link("org_1"))
+
+
+def test_signing_in_says_whether_the_credentials_are_good(emulator: Emulator, connect: Connect) -> None:
+    """The token serves the calls that follow."""
+    client = connect()
+    with emulator.faults.during(Door.OAUTH, Fault.REFUSE), pytest.raises(ScalekitRefused):
+        asyncio.run(client.sign_in())
+    before = emulator.tokens.issued
+
+    asyncio.run(client.sign_in())
+    asyncio.run(client.portal_link("org_1"))
+
+    assert emulator.tokens.issued == before + 1
 
 
 def test_calls_that_come_together_build_one_client(emulator: Emulator, connect: Connect) -> None:
@@ -229,12 +244,12 @@ def test_closing_ends_a_call_that_hangs(emulator: Emulator, connect: Connect) ->
     asyncio.run(close())
 
 
-@pytest.mark.parametrize("work", ["import provisioning.app", "import provisioning.app; provisioning.app.create_app()"])
-def test_the_service_starts_without_the_sdk_and_the_emulator(work: str) -> None:
+def test_the_service_starts_without_the_sdk_and_the_emulator(tmp_path: Path) -> None:
     """The SDK's import takes 1.2 s, and a service in production has no emulator in it."""
-    vendor = "('scalekit', 'grpc', 'google.protobuf', 'requests', 'provisioning.emulator')"
-    check = f"{work}; import sys; print([name for name in {vendor} if name in sys.modules])"
+    heavy = ("scalekit", "grpc", "google.protobuf", "requests", "provisioning.emulator")
+    check = f"from provisioning.app import create_app; create_app(); import sys; print([name for name in {heavy} if name in sys.modules])"
+    given = {**os.environ, "SCALEKIT_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
 
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False, timeout=60, env=given, cwd=tmp_path)
 
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

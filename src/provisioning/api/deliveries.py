@@ -11,12 +11,12 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 from provisioning.api.dependencies import ServicesDep, WebhookId, requires
 from provisioning.api.paging import Cursor, Limit, Page, found, place_of
 from provisioning.api.problems import responses
+from provisioning.api.shapes import Shape
 from provisioning.db.deliveries import StoredDelivery, one_delivery, page_of_deliveries
 from provisioning.errors import InvalidCursor
 from provisioning.events import rfc3339
 from provisioning.inbox import Outcome
 from provisioning.settings import ApiKey, Scope
-from provisioning.api.shapes import Shape
 
 router = APIRouter(prefix="/v1/deliveries", tags=["Deliveries"])
 
@@ -37,7 +37,9 @@ class Delivery(Shape):
     organization_id: Annotated[str | None, Field(examples=["org_83543878963298576"])]
     occurred_at: Annotated[
         str | None,
-        Field(description="There, to the nanosecond.", examples=["2026-11-22T09:30:00.123456789Z"], json_schema_extra={"format": "date-time"}),
+        Field(
+            description="There, to the nanosecond.", examples=["2026-11-22T09:30:00.123456789Z"], json_schema_extra={"format": "date-time"}
+        ),
     ]
     received_at: Annotated[datetime, Field(description="Here.", examples=["2026-11-22T09:30:01Z"])]
     processed_at: Annotated[datetime | None, Field(examples=["2026-11-22T09:30:01Z"])]
@@ -50,7 +52,9 @@ class DeliveryWithPayload(Delivery):
     """One delivery. Only a key with the scope `operate` is shown the payload: it holds people's data."""
 
     payload: Annotated[JsonValue, Field(description="The body, less what was named like a secret; null when it is no longer kept.")] = None
-    payload_encoding: Annotated[Literal["json", "base64"] | None, Field(description="`base64`: the body is not JSON that could be shown here.")] = None
+    payload_encoding: Annotated[
+        Literal["json", "base64"] | None, Field(description="`base64`: the body is not JSON that could be shown here.")
+    ] = None
 
 
 @router.get("", summary="List deliveries", responses=responses(401, 403, 422, 503))
@@ -80,7 +84,7 @@ def get_delivery(parts: ServicesDep, caller: Reader, webhook_id: WebhookId) -> D
     return DeliveryWithPayload(**shown, payload=payload, payload_encoding=encoding)
 
 
-@router.post("/{webhook_id}/replay", summary="Replay a delivery", responses=responses(401, 403, 404, 422, 503))
+@router.post("/{webhook_id}/replay", summary="Replay a delivery", responses=responses(401, 403, 404, 409, 422, 503))
 def replay_delivery(parts: ServicesDep, caller: Operator, webhook_id: WebhookId) -> Delivery:
     """Handle a kept delivery once more, whatever became of it; the answer is what it is now. Needs the scope `operate`."""
     parts.inbox.replay([webhook_id])

@@ -9,8 +9,8 @@ from pydantic import Field
 from provisioning.api.dependencies import OrganizationId, ServicesDep, requires
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
 from provisioning.api.problems import responses
-from provisioning.db.reading import directories as reading
 from provisioning.api.shapes import Shape
+from provisioning.db.reading import directories as reading
 
 router = APIRouter(prefix="/v1/organizations/{organization_id}/directories", tags=["Directories"], dependencies=[Depends(requires("read"))])
 

@@ -9,11 +9,11 @@ from pydantic import Field
 from provisioning.api.dependencies import GroupId, OrganizationId, ServicesDep, requires
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
 from provisioning.api.problems import responses
+from provisioning.api.shapes import Shape
 from provisioning.api.users import User, page_of_users
 from provisioning.db.reading import groups as reading
 from provisioning.db.reading.users import User as StoredUser
 from provisioning.db.reading.users import UserFilter
-from provisioning.api.shapes import Shape
 
 router = APIRouter(prefix="/v1/organizations/{organization_id}/groups", tags=["Groups"], dependencies=[Depends(requires("read"))])
 
@@ -54,7 +54,9 @@ def get_group(organization_id: OrganizationId, group_id: GroupId, parts: Service
         return reading.one_group(session, organization_id, group_id)
 
 
-@router.get("/{group_id}/members", response_model=Page[User], summary="List a group's members", responses=responses(401, 403, 404, 422, 503))
+@router.get(
+    "/{group_id}/members", response_model=Page[User], summary="List a group's members", responses=responses(401, 403, 404, 422, 503)
+)
 def list_members(
     organization_id: OrganizationId, group_id: GroupId, parts: ServicesDep, limit: Limit = 50, cursor: Cursor = None
 ) -> Found[StoredUser]:

@@ -9,9 +9,9 @@ from pydantic import Field
 from provisioning.api.dependencies import ServicesDep, requires
 from provisioning.api.paging import Cursor, Limit, Page, found, place_of
 from provisioning.api.problems import responses
+from provisioning.api.shapes import Shape
 from provisioning.db.reading import organizations as reading
 from provisioning.events import rfc3339
-from provisioning.api.shapes import Shape
 
 router = APIRouter(prefix="/v1/organizations", tags=["Organizations"], dependencies=[Depends(requires("read"))])
 
@@ -23,9 +23,15 @@ class Organization(Shape):
     active_users: Annotated[int, Field(examples=[412])]
     complete_as_of: Annotated[
         str | None,
-        Field(description="When the directory was last read whole; null: never.", examples=["2026-11-22T09:00:00Z"], json_schema_extra={"format": "date-time"}),
+        Field(
+            description="When the directory was last read whole; null: never.",
+            examples=["2026-11-22T09:00:00Z"],
+            json_schema_extra={"format": "date-time"},
+        ),
     ]
-    last_event_at: Annotated[datetime | None, Field(description="When its last event was received here.", examples=["2026-11-22T09:30:00Z"])]
+    last_event_at: Annotated[
+        datetime | None, Field(description="When its last event was received here.", examples=["2026-11-22T09:30:00Z"])
+    ]
 
 
 @router.get("", summary="List organizations", responses=responses(401, 403, 422, 503))

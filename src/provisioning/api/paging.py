@@ -9,8 +9,8 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Query
 from pydantic import Field
 
-from provisioning.errors import InvalidCursor
 from provisioning.api.shapes import Shape
+from provisioning.errors import InvalidCursor
 
 Item = TypeVar("Item")
 

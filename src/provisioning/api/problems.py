@@ -54,6 +54,7 @@ KINDS: dict[type[errors.ProvisioningError], _Kind] = {
     errors.Refused: _Kind(HTTPStatus.BAD_REQUEST, "webhook-refused", "The webhook could not be verified"),
     errors.Unavailable: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "The database is not available"),
     errors.NotFound: _Kind(HTTPStatus.NOT_FOUND, "not-found", "No such record"),
+    errors.NotReplayable: _Kind(HTTPStatus.CONFLICT, "not-replayable", "The delivery cannot be replayed"),
     errors.InvalidCursor: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-cursor", "The cursor is not one of this list"),
     errors.ScalekitNotConfigured: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "scalekit-not-configured", "Scalekit's API is not configured"),
     errors.UnknownOrganization: _Kind(HTTPStatus.NOT_FOUND, "unknown-organization", "Scalekit does not know this organization"),
@@ -85,18 +86,18 @@ def problem(
     content: dict[str, object] = {
         "type": f"urn:provisioning:problem:{slug}" if slug else "about:blank",
         "title": title or HTTPStatus(status).phrase,
-        "status": status,
+        "status": int(status),
         "detail": detail,
         "request_id": request_id,
         **more,
     }
     content = {key: value for key, value in content.items() if value is not None}
-    return JSONResponse(content, status, headers=headers, media_type=MEDIA_TYPE)
+    return JSONResponse(content, int(status), headers=headers, media_type=MEDIA_TYPE)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """Return the OpenAPI declaration of the problems with these statuses, for `responses=` of a route."""
-    return {status: _declared(status) for status in statuses}
+    """Return the OpenAPI declaration of the problems with these statuses, for `responses=` of a route; 400 and 500 can come from any."""
+    return {status: _declared(status) for status in sorted({400, *statuses, 500})}
 
 
 def request_id(request: Request) -> str:
@@ -123,14 +124,13 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 
 async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+    error = cast(HTTPException, error)
     detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else None
     return problem(request_id(request), error.status_code, detail=detail, headers=error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    found = [{"where": _where(each), "message": each["msg"]} for each in error.errors()]
+    found = [{"where": _where(each), "message": each["msg"]} for each in cast(RequestValidationError, error).errors()]
     return problem(request_id(request), 422, slug="invalid-request", title="The request is not valid", errors=found)
 
 

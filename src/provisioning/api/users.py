@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from provisioning.api.dependencies import OrganizationId, QueryText, ServicesDep, UserId, requires
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
 from provisioning.api.problems import responses
-from provisioning.db.reading import users as reading
 from provisioning.api.shapes import Shape
+from provisioning.db.reading import users as reading
 
 router = APIRouter(prefix="/v1/organizations/{organization_id}/users", tags=["Users"], dependencies=[Depends(requires("read"))])
 
@@ -79,7 +79,9 @@ def get_user(organization_id: OrganizationId, user_id: UserId, parts: ServicesDe
         return reading.one_user(session, organization_id, user_id)
 
 
-def page_of_users(session: Session, organization_id: str, wanted: reading.UserFilter, *, limit: int, cursor: str | None) -> Found[reading.User]:
+def page_of_users(
+    session: Session, organization_id: str, wanted: reading.UserFilter, *, limit: int, cursor: str | None
+) -> Found[reading.User]:
     """Return a page of the users that match. Raises InvalidCursor."""
     users = reading.page_of_users(session, organization_id, wanted, after=place_of("users", cursor), limit=limit + 1)
     return found("users", users, limit, lambda user: user.id)

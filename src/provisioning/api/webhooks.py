@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from provisioning.api.dependencies import Services, ServicesDep
 from provisioning.api.problems import problem, request_id, responses
 from provisioning.api.shapes import Shape
-from provisioning.errors import Refused
+from provisioning.errors import Refused, Unavailable
 from provisioning.events import Delivery
 from provisioning.inbox import Outcome, Receipt
 from provisioning.scalekit.signature import SignedHeaders
@@ -40,7 +40,7 @@ class Received(Shape):
     response_model=Received,
     summary="Receive a webhook",
     response_description="The event is stored, and its effects with it.",
-    responses=responses(400, 408, 413, 500, 503),
+    responses=responses(408, 413, 503),
     openapi_extra={
         "parameters": [{"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in _SIGNED],
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
@@ -49,16 +49,56 @@ class Received(Shape):
 async def receive_webhook(request: Request, parts: ServicesDep) -> Response:
     """For Scalekit: a directory event, signed as Standard Webhooks says. Whatever is not answered 2xx is sent again."""
     began = time.perf_counter()
+    signed, body = await _verified(request, parts)
     try:
-        signed = _signed(request)
+        receipt = await parts.intake.submit(Delivery(signed.webhook_id, signed.timestamp, datetime.now(UTC), body))
+    except Unavailable:
+        _log.warning("delivery", webhook_id=signed.webhook_id, outcome="unavailable", **_measures(body, began))
+        raise
+    _tell(receipt, **_measures(body, began))
+    if receipt.outcome is Outcome.FAILED:
+        detail = "Handling the event failed; it is kept, and handled again when it is sent again or replayed."
+        return problem(request_id(request), 500, slug="event-failed", title="The event was not applied", detail=detail)
+    return JSONResponse({"status": receipt.outcome, "event_id": receipt.event_id}, 201)
+
+
+async def _verified(request: Request, parts: Services) -> tuple[SignedHeaders, bytes]:
+    """The headers and the body, proved to be Scalekit's. Raises Refused, or HTTPException for a body too large or slow; both are counted."""
+    try:
+        if any(len(request.headers.getlist(name)) > 1 for name in _SIGNED):
+            raise Refused("malformed", "A webhook header is there more than once.")
+        signed = SignedHeaders.parse(request.headers, time.time())
         body = await _body(request)
         parts.verifier.verify(signed, body)
     except Refused as refused:
         parts.refusals.record(refused)
         raise
-    receipt = await parts.intake.submit(Delivery(signed.webhook_id, signed.timestamp, datetime.now(UTC), body))
-    _tell(receipt, len(body), began)
-    if receipt.outcome is Outcome.FAILED:
-        detail = "Handling the event failed; it is kept, and handled again when it is sent again or replayed."
-        return problem(request_id(request), 500, slug="event-failed", title="The event was not applied", detail=detail)
-    return JSONResponse({"status": receipt.outcome, "event_id": receipt.event_id}, 201)
+    except HTTPException as error:
+        parts.refusals.record(Refused("too_large" if error.status_code == 413 else "too_slow", error.detail))
+        raise
+    return signed, body
+
+
+async def _body(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.body()
+    except TimeoutError:
+        raise HTTPException(408, f"The body took longer than {BODY_SECONDS} s to arrive.", {"Connection": "close"}) from None
+
+
+def _measures(body: bytes, began: float) -> dict[str, float]:
+    return {"size": len(body), "duration_ms": round((time.perf_counter() - began) * 1000, 1)}
+
+
+def _tell(receipt: Receipt, **measures: float) -> None:
+    """The one line about a delivery: ids, never what is in it."""
+    _log.info(
+        "delivery",
+        webhook_id=receipt.webhook_id,
+        event_id=receipt.event_id,
+        type=receipt.type,
+        organization_id=receipt.organization_id,
+        outcome=receipt.outcome.value,
+        **measures,
+    )

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from provisioning.errors import ProvisioningError
+from provisioning.errors import ProvisioningError, Unavailable
 
 
 def _examples(*lines: str) -> str:
@@ -36,6 +36,8 @@ def main() -> None:
     """Run the command that the command line names, and leave with its exit code."""
     try:
         app()
+    except Unavailable as error:
+        _fail(f"{error} Is DATABASE_URL right, and the server running?")
     except ProvisioningError as error:
         _fail(str(error))
     except Exception as error:  # the only broad one: a traceback, or a driver's own words, may carry somebody's data
@@ -129,7 +131,9 @@ def check() -> None:
     run()
 
 
-@deliveries.command("list", epilog=_examples("provisioning deliveries list --limit 100", "provisioning deliveries list --json | jq '.data[].error'"))
+@deliveries.command(
+    "list", epilog=_examples("provisioning deliveries list --limit 100", "provisioning deliveries list --json | jq '.data[].error'")
+)
 def list_deliveries(
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API answers it.")] = False,
@@ -149,7 +153,9 @@ def show_delivery(webhook_id: Annotated[str, typer.Argument(help="Its webhook-id
 
 
 @deliveries.command("replay", epilog=_examples("provisioning deliveries replay msg_2YhkWJAZdsYQ"))
-def replay_deliveries(webhook_ids: Annotated[list[str], typer.Argument(metavar="WEBHOOK_ID…", help="In the order to handle them.")]) -> None:
+def replay_deliveries(
+    webhook_ids: Annotated[list[str], typer.Argument(metavar="WEBHOOK_ID…", help="In the order to handle them.")],
+) -> None:
     """Handle stored deliveries again, as if they had just arrived.
 
     Nothing is undone by it: an old event never overrides a newer one. The exit code is 1 if one failed again.

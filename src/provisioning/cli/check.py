@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import typer
 
-from provisioning.cli.terminal import print_table
 from provisioning.db import migrations
 from provisioning.db.session import Database
 from provisioning.errors import ConfigurationError, ScalekitError, ScalekitNotConfigured, Unavailable
@@ -25,9 +24,12 @@ class Finding:
 
 def check() -> None:
     """Print the findings. Leaves with 1 if something is wrong."""
-    findings = list(_findings())
-    print_table(("", "", ""), [(each.subject, "ok" if each.fine else "wrong", each.words) for each in findings])
-    if not all(each.fine for each in findings):
+    fine = True
+    for each in _findings():
+        word = typer.style("ok   ", fg=typer.colors.GREEN) if each.fine else typer.style("wrong", fg=typer.colors.RED)
+        typer.echo(f"{word}  {each.subject:<13}  {each.words}")
+        fine = fine and each.fine
+    if not fine:
         raise typer.Exit(1)
 
 
@@ -47,3 +49,30 @@ def _keys(settings: Settings) -> str:
     if not settings.api_keys:
         return "No PROVISIONING_API_KEYS: webhooks are received, but nobody may read the result over HTTP."
     return f"{len(settings.scalekit_webhook_secrets)} webhook secret(s), API keys of {', '.join(key.name for key in settings.api_keys)}"
+
+
+def _of_database(url: str) -> Iterator[Finding]:
+    database = Database(url, pool_size=1)
+    try:
+        with database.reading() as session:
+            version = ".".join(map(str, session.connection().dialect.server_version_info or ()))
+            to_do = migrations.state(session)
+        yield Finding("database", True, f"{'SQLite' if database.dialect == 'sqlite' else 'PostgreSQL'} {version}")
+        yield Finding("migrations", to_do is None, to_do or "at this release's tables")
+    except Unavailable as error:
+        yield Finding("database", False, f"{error} Is DATABASE_URL right, and the server running?")
+    finally:
+        database.close()
+
+
+def _of_scalekit(settings: Settings) -> Finding:
+    client = ScalekitClient(settings)
+    try:
+        asyncio.run(client.sign_in())
+    except ScalekitNotConfigured as error:
+        return Finding("scalekit", True, f"{error} Webhooks work without; portal links do not.")
+    except ScalekitError as error:
+        return Finding("scalekit", False, f"{error} Are SCALEKIT_ENVIRONMENT_URL, SCALEKIT_CLIENT_ID and SCALEKIT_CLIENT_SECRET right?")
+    finally:
+        client.close()
+    return Finding("scalekit", True, f"signed in at {settings.scalekit_environment_url}")

@@ -29,7 +29,7 @@ def list_deliveries(limit: int, *, as_json: bool) -> None:
         typer.echo(json.dumps({"data": rows}, indent=2))
         return
     columns = ("received_at", "webhook_id", "outcome", "type", "organization_id", "attempts", "error")
-    print_table(columns, [[row[name] for name in columns] for row in rows])
+    print_table(columns, ([row[name] for name in columns] for row in rows))
 
 
 def show_delivery(webhook_id: str) -> None:

@@ -54,7 +54,9 @@ def _append(file: Path, lines: list[str]) -> None:
             text = stream.read()
             stream.write("".join(["" if not text or text.endswith("\n") else "\n", *(f"{line}\n" for line in lines)]))
     except OSError as error:
-        raise ConfigurationError(f"Cannot write {file}: {error.strerror}. Set SCALEKIT_WEBHOOK_SECRET and PROVISIONING_API_KEYS.") from error
+        raise ConfigurationError(
+            f"Cannot write {file}: {error.strerror}. Set SCALEKIT_WEBHOOK_SECRET and PROVISIONING_API_KEYS."
+        ) from error
 
 
 def _guide(settings: Settings, port: int) -> str:

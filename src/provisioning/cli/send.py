@@ -54,11 +54,9 @@ def send(files: list[str], url: str, webhook_id: str | None) -> None:
 
 def _sent(client: httpx.Client, url: str, secret: SecretStr, files: Iterable[str], webhook_id: str | None) -> Iterator[Answer]:
     for file in files:
-        id_ = webhook_id or f"msg_{uuid4().hex}"
         try:
             body = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-            timestamp = int(time.time())
-            headers = {"webhook-id": id_, "webhook-timestamp": str(timestamp), "webhook-signature": sign(secret, id_, timestamp, body)}
+            headers = _signed(secret, webhook_id or f"msg_{uuid4().hex}", body)
         except OSError as error:
             yield Answer(file, None, None, f"not sent: {error.strerror}", None, None)
         except UnicodeDecodeError:
@@ -67,13 +65,21 @@ def _sent(client: httpx.Client, url: str, secret: SecretStr, files: Iterable[str
             yield _posted(client, url, file, body, headers)
 
 
+def _signed(secret: SecretStr, webhook_id: str, body: bytes) -> dict[str, str]:
+    now = int(time.time())
+    signature = sign(secret.get_secret_value(), webhook_id, now, body)
+    return {"webhook-id": webhook_id, "webhook-timestamp": str(now), "webhook-signature": signature, "content-type": "application/json"}
+
+
 def _posted(client: httpx.Client, url: str, file: str, body: bytes, headers: dict[str, str]) -> Answer:
     webhook_id = headers["webhook-id"]
     started = time.perf_counter()
     try:
-        response = client.post(url, content=body, headers={"content-type": "application/json", **headers})
+        response = client.post(url, content=body, headers=headers)
     except (httpx.ConnectError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise ConfigurationError(f"No service answers at {url}: start it with `provisioning dev`, or name another one with --url.") from error
+        raise ConfigurationError(
+            f"No service answers at {url}: start it with `provisioning dev`, or name another one with --url."
+        ) from error
     except httpx.HTTPError as error:
         return Answer(file, webhook_id, None, f"no answer: {type(error).__name__}", None, _milliseconds(started))
     outcome, event_id = _read(response)

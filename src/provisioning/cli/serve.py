@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 def serve(host: str, port: int, workers: int) -> None:
-    """Serve until a signal ends it. Raises ConfigurationError, also when the address cannot be had; leaves with 1 if a worker cannot start."""
+    """Serve until a signal ends it. Raises ConfigurationError, also when the address cannot be had."""
     settings = load_settings()
     settings.require_webhook_secrets()
     logs.configure()
@@ -40,8 +40,12 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ConfigurationError(f"Port {port} is taken by another program: end that one, or choose another port with --port.") from error
-        raise ConfigurationError(f"Cannot listen on {host}, port {port}: {error.strerror}. Choose others with --host and --port.") from error
+            raise ConfigurationError(
+                f"Port {port} is taken by another program: end that one, or choose another port with --port."
+            ) from error
+        raise ConfigurationError(
+            f"Cannot listen on {host}, port {port}: {error.strerror}. Choose others with --host and --port."
+        ) from error
     with listener:
         yield listener
 

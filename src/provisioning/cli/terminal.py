@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-stdout = Console(highlight=False)
+stdout = Console(width=1000, highlight=False)  # a table takes the room it needs: what the terminal breaks can be copied whole
 stderr = Console(highlight=False, stderr=True)
 
 _STYLES = {
@@ -17,8 +17,6 @@ _STYLES = {
     "ignored": "dim",
     "dead_lettered": "yellow",
     "failed": "bold red",
-    "ok": "green",
-    "wrong": "bold red",
 }
 
 
@@ -30,7 +28,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         return
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(text, style=_STYLES.get(text, ""), overflow="fold") for text in map(plain, row)))
+        table.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in map(plain, row)))
     stdout.print(table)
 
 

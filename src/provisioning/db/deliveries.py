@@ -29,7 +29,7 @@ class StoredDelivery:
 
 
 def page_of_deliveries(session: Session, *, before: tuple[datetime, str], limit: int) -> list[StoredDelivery]:
-    """Return up to `limit` deliveries without their payloads, newest first, from the first one older than `before`, a (time, webhook id)."""
+    """Return up to `limit` deliveries without payloads, newest first, from the first one older than `before`: its time and webhook id."""
     received_at, webhook_id = before
     rows = session.execute(PAGE, {"received_at": received_at, "webhook_id": webhook_id, "limit": limit}).mappings()
     return [StoredDelivery(**row) for row in rows]
@@ -43,9 +43,7 @@ def one_delivery(session: Session, webhook_id: str) -> StoredDelivery:
     return StoredDelivery(**row)
 
 
-_LISTED: Select[*tuple[Any, ...]] = select(
-    *(deliveries.c[name] for name in deliveries.columns.keys() if name not in {"subject_id", "payload"})
-)
+_LISTED: Select[*tuple[Any, ...]] = select(*(column for column in deliveries.c if column.name not in {"subject_id", "payload"}))
 PAGE = (
     _LISTED.where(
         tuple_(deliveries.c.received_at, deliveries.c.webhook_id)

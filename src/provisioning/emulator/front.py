@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from socket import socket
+
+LINGER = 1  # second
 
 
 @contextlib.asynccontextmanager
@@ -40,20 +42,33 @@ def _context(certificate: Path) -> ssl.SSLContext:
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-    """Both ways, until either side ends."""
-    with contextlib.closing(writer):
+    """Both ways, until either side ends; then what is still on its way may arrive."""
+    with _connection(writer), contextlib.suppress(OSError):
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
-        with contextlib.closing(upstream_writer):
+        with _connection(upstream_writer):
             ways = [asyncio.create_task(_copy(reader, upstream_writer)), asyncio.create_task(_copy(upstream_reader, writer))]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for way in ways:
                     way.cancel()
+            for end in (upstream_writer, writer):
+                end.close()
+            async with asyncio.timeout(LINGER):
+                await asyncio.gather(upstream_writer.wait_closed(), writer.wait_closed())
+
+
+@contextlib.contextmanager
+def _connection(writer: asyncio.StreamWriter) -> Iterator[None]:
+    """Cut at the end, if it is not closed by then: a close of TLS waits for a peer that may have gone."""
+    try:
+        yield
+    finally:
+        writer.transport.abort()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()

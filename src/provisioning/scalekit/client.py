@@ -64,6 +64,11 @@ class ScalekitClient:
         self._building: Future[VendorClient] | None = None
         self._building_lock = threading.Lock()
 
+    async def sign_in(self) -> None:
+        """Makes sure that the credentials are good for a token, once for all calls. Raises a ScalekitError: design.md, Failures."""
+        self._credentials()
+        await self._call(self._client)
+
     async def portal_link(self, organization_id: str, features: Sequence[Feature] = ()) -> PortalLink:
         """A new link to the organization's admin portal, with these features or, if none is named, with those that Scalekit chooses.
 

@@ -1,20 +1,21 @@
 """Users as they are now, with everything they show: by id, or a page of those that match."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, bindparam, exists, select
+from sqlalchemy import ColumnElement, Row, RowMapping, Select, and_, bindparam, exists, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from provisioning.accounts import email_key
 from provisioning.db.models import directory_users, groups, memberships, role_grants, users
-from provisioning.db.reading.membership import effective, memberships_joined
+from provisioning.db.reading.membership import effective, lets_in, organization_id, with_directory, with_membership
+from provisioning.db.repository import as_keys, keys
 from provisioning.errors import NotFound
 from provisioning.events import Json
 
@@ -106,7 +107,7 @@ def page_statement(given: frozenset[str]) -> Select[*tuple[object, ...]]:
     lookup = bool(given & {"email_key", "directory_user_id"})
     if "group_id" in given and not lookup:
         leading = memberships.c
-        ids = select(leading.user_id).select_from(memberships_joined).where(effective, leading.group_id == _group_id)
+        ids = select(leading.user_id).select_from(with_membership).where(effective, leading.group_id == _group_id)
         others = given - {"group_id"}
     elif "role" in given and not lookup:
         leading = role_grants.c
@@ -117,21 +118,20 @@ def page_statement(given: frozenset[str]) -> Select[*tuple[object, ...]]:
         matching = (_conditions[name](_shown.c) for name in sorted(given))
         return _SHOWN.where(_shown.c.id > _after, *matching).limit(_limit)
     ids = ids.where(
-        leading.organization_id == _organization_id, leading.user_id > _after, *(_conditions[name](users.c) for name in sorted(others))
+        leading.organization_id == organization_id, leading.user_id > _after, *(_conditions[name](users.c) for name in sorted(others))
     )
     return _SHOWN.where(_shown.c.id.in_(ids.distinct().order_by(leading.user_id).limit(_limit)))
 
 
 _Columns: TypeAlias = ReadOnlyColumnCollection[str, KeyedColumnElement[Any]]
 
-_organization_id, _after, _limit = bindparam("organization_id"), bindparam("after"), bindparam("limit")
+_after, _limit = bindparam("after"), bindparam("limit")
 _group_id, _role = bindparam("group_id"), bindparam("role")
-_ids = bindparam("ids", expanding=True)
 
 
 def _is_in_group(user: _Columns) -> ColumnElement[bool]:
     same = and_(memberships.c.organization_id == user.organization_id, memberships.c.user_id == user.id)
-    return exists().select_from(memberships_joined).where(effective, same, memberships.c.group_id == _group_id)
+    return exists().select_from(with_membership).where(effective, same, memberships.c.group_id == _group_id)
 
 
 def _has_role(user: _Columns) -> ColumnElement[bool]:
@@ -140,7 +140,7 @@ def _has_role(user: _Columns) -> ColumnElement[bool]:
 
 
 def _is_behind(user: _Columns) -> ColumnElement[bool]:
-    of = and_(directory_users.c.organization_id == _organization_id, directory_users.c.id == bindparam("directory_user_id"))
+    of = and_(directory_users.c.organization_id == organization_id, directory_users.c.id == bindparam("directory_user_id"))
     return user.id == select(directory_users.c.user_id).where(of).scalar_subquery()
 
 
@@ -154,47 +154,58 @@ _conditions: dict[str, Callable[[_Columns], ColumnElement[bool]]] = {
 
 _shown = users.alias("shown")
 _SHOWN = (
-    select(*(_shown.c[name] for name in users.columns.keys() if name != "email_key"))
-    .where(_shown.c.organization_id == _organization_id)
+    select(*(column for column in _shown.c if column.name != "email_key"))
+    .where(_shown.c.organization_id == organization_id)
     .order_by(_shown.c.id)
 )
 _ONE = _SHOWN.where(_shown.c.id == bindparam("user_id"))
+# What belongs to a page: unsorted, since asked for an order SQLite reads the whole organization in it; by joins that keep their order.
+_ids = select(keys("id").c.id)
 _BEHIND = (
-    select(*(directory_users.c[name] for name in ("user_id", "id", "external_id", "directory_id", "email", "active", "deleted")))
-    .where(directory_users.c.organization_id == _organization_id, directory_users.c.user_id.in_(_ids))
-    .order_by(directory_users.c.id)
+    select(
+        directory_users.c.user_id,
+        lets_in.label("lets_in"),
+        *(directory_users.c[name] for name in ("id", "external_id", "directory_id", "email", "active", "deleted")),
+    )
+    .select_from(with_directory)
+    .where(directory_users.c.organization_id == organization_id, directory_users.c.user_id.in_(_ids))
 )
 _GROUPS = (
-    select(directory_users.c.user_id, groups.c.id, groups.c.name)
-    .select_from(memberships_joined)
-    .where(effective, directory_users.c.organization_id == _organization_id, directory_users.c.user_id.in_(_ids))
-    .distinct()
-    .order_by(groups.c.id)
+    select(memberships.c.user_id, groups.c.id, groups.c.name)
+    .outerjoin(groups, and_(groups.c.organization_id == memberships.c.organization_id, groups.c.id == memberships.c.group_id))
+    .where(memberships.c.organization_id == organization_id, memberships.c.directory_user_id.in_(_ids), groups.c.deleted.is_(False))
 )
-_ROLES = (
-    select(role_grants.c.user_id, role_grants.c.role)
-    .where(role_grants.c.organization_id == _organization_id, role_grants.c.user_id.in_(_ids))
-    .distinct()
-    .order_by(role_grants.c.role)
+_ROLES = select(role_grants.c.user_id, role_grants.c.role).where(
+    role_grants.c.organization_id == organization_id, role_grants.c.user_id.in_(_ids)
 )
 
 
 def _completed(session: Session, organization_id: str, rows: Sequence[RowMapping]) -> list[User]:
-    """The users of these rows: three statements, however many they are."""
+    """The users of these rows, with what belongs to them: three statements, however many they are."""
+
+    def belonging(statement: Select[*tuple[Any, ...]], ids: Iterable[str]) -> Iterable[Row[*tuple[Any, ...]]]:
+        wanted = [(id_,) for id_ in ids]
+        return session.execute(statement, {"organization_id": organization_id, **as_keys(wanted)}) if wanted else ()
+
+    active = {row["id"] for row in rows if row["active"]}
     behind: dict[str, list[DirectoryUserState]] = defaultdict(list)
-    in_groups: dict[str, list[GroupName]] = defaultdict(list)
-    with_roles: dict[str, list[str]] = defaultdict(list)
-    if ids := [row["id"] for row in rows]:
-        for user_id, *state in session.execute(_BEHIND, {"organization_id": organization_id, "ids": ids}):
-            behind[user_id].append(DirectoryUserState(*state))
-    if active := [row["id"] for row in rows if row["active"]]:
-        for user_id, group_id, name in session.execute(_GROUPS, {"organization_id": organization_id, "ids": active}):
-            in_groups[user_id].append(GroupName(group_id, name))
-        for user_id, role in session.execute(_ROLES, {"organization_id": organization_id, "ids": active}):
-            with_roles[user_id].append(role)
+    let_in_by: list[str] = []
+    for user_id, lets_in, *state in belonging(_BEHIND, (row["id"] for row in rows)):
+        behind[user_id].append(DirectoryUserState(*state))
+        if lets_in and user_id in active:
+            let_in_by.append(behind[user_id][-1].id)
+    in_groups: dict[str, dict[str, GroupName]] = defaultdict(dict)
+    for user_id, group_id, name in belonging(_GROUPS, let_in_by):
+        in_groups[user_id][group_id] = GroupName(group_id, name)
+    with_roles: dict[str, set[str]] = defaultdict(set)
+    for user_id, role in belonging(_ROLES, active):
+        with_roles[user_id].add(role)
     return [
         User(
-            **row, groups=in_groups[row["id"]], roles=with_roles[row["id"]], directory_users=behind[row["id"]]
-        )  # a row's columns are fields
+            **row,  # its columns are fields
+            groups=[group for _, group in sorted(in_groups[row["id"]].items())],
+            roles=sorted(with_roles[row["id"]]),
+            directory_users=sorted(behind[row["id"]], key=lambda each: each.id),
+        )
         for row in rows
     ]

@@ -1,0 +1,82 @@
+"""The HTTP composition root: makes every part and wires them, decides nothing. Neither the database nor Scalekit is asked at the start."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+
+from provisioning import logs
+from provisioning.api import deliveries, directories, docs, groups, health, organizations, portal, problems, users, webhooks
+from provisioning.api.dependencies import Services
+from provisioning.api.edge import Edge, Limits
+from provisioning.db.session import Database
+from provisioning.inbox import Inbox
+from provisioning.intake import Intake
+from provisioning.logs import RefusalLog
+from provisioning.scalekit.client import ScalekitClient
+from provisioning.scalekit.signature import Verifier
+from provisioning.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the service as an ASGI application; without `settings` it reads the environment, as a worker process does.
+
+    Raises ConfigurationError.
+    """
+    if settings is None:
+        settings = load_settings()
+        if not structlog.is_configured():
+            logs.configure()
+    chosen = settings
+    verifier = Verifier(secret.get_secret_value() for secret in settings.require_webhook_secrets())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = app.state.services = _services(chosen, verifier)
+        services.intake.start()
+        yield
+        # The connections have drained: no delivery can come any more.
+        await run_in_threadpool(_close, services)
+
+    app = FastAPI(
+        title="Provisioning",
+        version=version("provisioning"),
+        description=docs.DESCRIPTION,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(Edge),
+            Middleware(Limits, max_body_bytes=settings.max_body_bytes, allowed_hosts=settings.allowed_hosts),
+        ],
+        openapi_url=None,  # api/docs.py serves it
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    docs.install(app)
+    for part in (webhooks, organizations, users, groups, directories, portal, deliveries, health):
+        app.include_router(part.router)
+    return app
+
+
+def _services(settings: Settings, verifier: Verifier) -> Services:
+    database = Database(settings.database_url.get_secret_value())
+    inbox = Inbox(database, link_users_by_email=settings.link_users_by_email, environment_id=settings.environment_id)
+    return Services(
+        settings=settings,
+        database=database,
+        inbox=inbox,
+        intake=Intake(inbox.receive, max_waiting=settings.max_waiting_deliveries),
+        scalekit=ScalekitClient(settings),
+        verifier=verifier,
+        refusals=RefusalLog(),
+    )
+
+
+def _close(services: Services) -> None:
+    services.intake.stop()
+    services.refusals.flush()
+    services.scalekit.close()
+    services.database.close()
