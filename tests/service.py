@@ -39,4 +39,9 @@ def signed(body: bytes, webhook_id: str = "msg_1", *, at: float | None = None, s
     """The headers of a webhook with this body, sent now or `at` (seconds since 1970)."""
     timestamp = int(time.time() if at is None else at)
     signature = sign(secret, webhook_id, timestamp, body)
-    return {"webhook-id": webhook_id, "webhook-timestamp": str(timestamp), "webhook-signature": signature, "content-type": "application/json"}
+    return {
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": signature,
+        "content-type": "application/json",
+    }

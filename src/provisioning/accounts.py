@@ -13,7 +13,7 @@ from provisioning.settings import LinkUsersByEmail
 
 # What a user shows beside its attributes, which are everything else that the directory says.
 PROFILE = ("email", "name", "given_name", "family_name", "preferred_username")
-_NOT_ATTRIBUTES = frozenset({*PROFILE, DELETED, "active", "groups", "roles", "external_id", "directory_id"})
+_NOT_ATTRIBUTES = frozenset({*PROFILE, DELETED, "active", "groups", "roles", "dp_id", "directory_id"})
 
 
 def email_key(email: str | None) -> str | None:
@@ -37,7 +37,7 @@ class DirectoryUser:
     @property
     def external_id(self) -> str | None:
         """The upstream id (`dp_id`)."""
-        return self.text("external_id")
+        return self.text("dp_id")
 
     @property
     def directory_id(self) -> str | None:

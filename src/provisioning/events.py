@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import blake2b
-from json import JSONDecodeError, dumps, loads
+from itertools import chain, pairwise
+from json import dumps, loads
 from sys import float_info
 from typing import Annotated, NamedTuple, TypeAlias
 
@@ -88,7 +89,7 @@ class Event:
 class Parsed:
     """What became of a body: an `event`; or an `error` that says why it is none; or neither, when its type is not one of ours.
 
-    `payload` is what may be kept of it: as it came, less whatever is named like a secret.
+    `payload` is what may be kept of it: as it came, byte for byte, less the members named like a secret. (What is not JSON has none.)
     """
 
     envelope: Envelope
@@ -100,19 +101,22 @@ class Parsed:
 def parse(delivery: Delivery, environment_id: str | None = None) -> Parsed:
     """Read a verified body; `environment_id`, when given, is the only environment whose events are accepted. Never raises."""
     try:
-        document = loads(delivery.body.decode(), parse_constant=_refuse_constant)
-    except (JSONDecodeError, UnicodeDecodeError, RecursionError, Unreadable):
-        return Parsed(Envelope(), delivery.body, error="The body is not JSON.")
+        text = delivery.body.decode()
+    except UnicodeDecodeError:
+        return Parsed(Envelope(), delivery.body, error=_NOT_JSON)
+    try:
+        document = _read(text)
+    except RecursionError:  # a reader's own limit, far beyond ours
+        return Parsed(Envelope(), _scrubbed(text).encode(), error=_TOO_DEEP)
     except ValueError:
-        return Parsed(Envelope(), delivery.body, error="The body holds a number that is too long.")
-    cleaning = _Cleaning(document)
-    payload = dumps(document).encode() if cleaning.dropped else delivery.body
+        return Parsed(Envelope(), delivery.body, error=_NOT_JSON)
+    payload = delivery.body
+    if (scrubbed := _scrubbed(text)) != text:
+        document, payload = _read(scrubbed), scrubbed.encode()
     if not isinstance(document, dict):
         return Parsed(Envelope(), payload, error="The body is not a JSON object.")
     envelope = _envelope(document)
     try:
-        if cleaning.problem:
-            raise Unreadable(cleaning.problem)
         event = _event(document, envelope, delivery.sent_at, environment_id)
     except Unreadable as error:
         return Parsed(envelope, payload, error=str(error))
@@ -129,18 +133,27 @@ def digest(data: Json) -> str:
     return blake2b(canonical(data).encode(), digest_size=8).hexdigest()
 
 
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d:)([0-5]\d|60)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def nanoseconds(text: str) -> int:
-    """The RFC 3339 time `text` in nanoseconds since 1970, exactly (datetime would cut it to microseconds). Raises ValueError."""
+    """The RFC 3339 time `text` in nanoseconds since 1970, exactly (datetime would cut it to microseconds). Raises ValueError.
+
+    A leap second (RFC 3339, section 5.6) is the first second of the next day, as in POSIX time.
+    """
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError("not an RFC 3339 time")
-    date, clock, fraction, zone = match.groups()
-    since = datetime.fromisoformat(f"{date}T{clock}{'+00:00' if zone in 'Zz' else zone}") - _EPOCH
-    result = since // timedelta(seconds=1) * 10**9 + int((fraction or "").ljust(9, "0")[:9])
+    date, clock, second, fraction, zone = match.groups()
+    leap = second == "60"
+    moment = datetime.fromisoformat(f"{date}T{clock}{'59' if leap else second}{'+00:00' if zone in 'Zz' else zone}")
+    seconds = (moment - _EPOCH) // timedelta(seconds=1) + leap
+    if leap and seconds % 86_400:
+        raise ValueError("a leap second within a day")
+    result = seconds * 10**9 + int((fraction or "").ljust(9, "0")[:9])
     if abs(result) >= 2**63:
         raise ValueError("a time outside the years 1678 to 2262")
     return result
@@ -153,49 +166,76 @@ def rfc3339(occurred_at: int) -> str:
     return f"{(_EPOCH + timedelta(seconds=seconds)).strftime('%Y-%m-%dT%H:%M:%S')}{digits}Z"
 
 
-def _refuse_constant(_: str) -> Json:
-    raise Unreadable("NaN and Infinity are not JSON.")
+_NOT_JSON = "The body is not JSON."
+_TOO_DEEP = f"The body is nested more than {MAX_DEPTH} levels deep."
 
 
-class _Cleaning:
-    """Drops what is named like a secret from `document`, in place and at any depth, and notes the first thing in it that a database
-    or a reader downstream could not take. Without recursion: the sender chooses the depth.
+def _read(text: str) -> Json:
+    document: Json = loads(text, parse_int=_integer, parse_constant=_refuse)
+    return document
+
+
+def _integer(text: str) -> int | float:
+    return int(text) if len(text) < 400 else float(text)  # longer ones are beyond every double, and `int` refuses the longest
+
+
+def _refuse(_: str) -> Json:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+_SUSPECT = re.compile(rf'"(?:{"|".join(sorted(SECRET_KEYS))})"\s*:', re.IGNORECASE)
+_TOKEN = re.compile(r'\s*(?:"(?:[^"\\]++|\\.?)*+"?|[^\s"\[\]{}:,]++|.)', re.DOTALL)  # with the white space before it; every text has them
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+
+
+def _scrubbed(text: str) -> str:
+    """`text`, which is JSON, without the members named like a secret. What stays keeps its spelling: duplicate keys, huge numbers.
+
+    It works on tokens and counts brackets, so that it also sees what no reader gets to.
     """
+    if "\\u" not in text and not _SUSPECT.search(text):
+        return text
+    kept: list[str] = []
+    dropping, depth = False, 0  # `depth` within what is dropped
+    for token, following in pairwise([*_TOKEN.findall(text), ""]):
+        mark = token.lstrip()
+        if dropping and depth == 0 and mark in {",", "}"}:
+            dropping = False
+            if mark == ",":
+                continue  # it goes with the member
+            if kept[-1].lstrip() == ",":
+                kept.pop()  # the member was the last one
+        elif not dropping and following.lstrip() == ":" and _ESCAPE.sub(_character, mark)[1:-1].lower() in SECRET_KEYS:
+            dropping = True
+        if dropping:
+            depth += (mark in {"{", "["}) - (mark in {"}", "]"})
+        else:
+            kept.append(token)
+    return "".join(kept)
 
-    def __init__(self, document: Json) -> None:
-        self.problem: str | None = None
-        self.dropped = False
-        waiting = [(document, 1)]
-        while waiting:
-            value, depth = waiting.pop()
+
+def _character(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))
+
+
+def _problem(document: Json) -> str | None:
+    """What a database or a reader downstream could not take of `document`. Without recursion: the sender chooses the depth."""
+    waiting = [(document, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, dict | list):
             if depth > MAX_DEPTH:
-                self._note(f"is nested more than {MAX_DEPTH} levels deep")
-            if isinstance(value, dict):
-                self._drop_secrets(value)
-                waiting.extend((item, depth + 1) for item in value.values())
-            elif isinstance(value, list):
-                waiting.extend((item, depth + 1) for item in value)
-            else:
-                self._check(value)
-
-    def _drop_secrets(self, value: dict[str, Json]) -> None:
-        for key in list(value):
-            self._check(key)
-            if key.lower() in SECRET_KEYS:
-                del value[key]
-                self.dropped = True
-
-    def _check(self, value: str | int | float | None) -> None:
-        if isinstance(value, str):
+                return _TOO_DEEP
+            items = chain(value, value.values()) if isinstance(value, dict) else value
+            waiting.extend((item, depth + 1) for item in items)
+        elif isinstance(value, str):
             if "\x00" in value:
-                self._note("holds a NUL character")
+                return "The body holds a NUL character."
             if not _encodes(value):
-                self._note("holds a lone surrogate")
+                return "The body holds a lone surrogate."
         elif value is not None and abs(value) > float_info.max:
-            self._note("holds a number that no double can hold")
-
-    def _note(self, problem: str) -> None:
-        self.problem = self.problem or f"The body {problem}."
+            return "The body holds a number that no double can hold."
+    return None
 
 
 def _encodes(text: str) -> bool:
@@ -219,7 +259,7 @@ def _envelope(document: dict[str, Json]) -> Envelope:
     return Envelope(
         event_id=_id(document.get("id")),
         type=_id(document.get("type")),
-        organization_id=_id(document.get("organization_id")) or _id(inner.get("organization_id")),
+        organization_id=_id(inner.get("organization_id") if document.get("organization_id") in (None, "") else document["organization_id"]),
         subject_id=_id(inner.get("id")),
         occurred_at=time,
     )
@@ -233,16 +273,17 @@ def _id(value: Json) -> str | None:
 
 
 def _event(document: dict[str, Json], envelope: Envelope, sent_at: int, environment_id: str | None) -> Event | None:
-    if envelope.type is None:
-        raise Unreadable("The event has no type.")
-    if envelope.type not in _DATA:
+    type_ = _required("type", envelope.type)
+    if type_ not in _DATA:
         return None
-    kind = EventType(envelope.type)
-    for field, value in (("id", envelope.event_id), ("organization_id", envelope.organization_id), ("data.id", envelope.subject_id)):
-        if value is None:
-            raise Unreadable(f"{field} is missing, or is not a text of at most {MAX_ID_BYTES} bytes.")
+    if problem := _problem(document):
+        raise Unreadable(problem)
+    kind = EventType(type_)
+    event_id = _required("id", envelope.event_id)
+    organization_id = _required("organization_id", envelope.organization_id)
+    subject_id = _required("data.id", envelope.subject_id)
     if envelope.occurred_at is None:
-        raise Unreadable("occurred_at is missing, or is not an RFC 3339 time.")
+        raise Unreadable("occurred_at is missing, or is not an RFC 3339 time of the years 1678 to 2262.")
     if envelope.occurred_at > (sent_at + MAX_AHEAD_SECONDS) * 10**9:
         raise Unreadable("occurred_at lies more than 5 minutes in the future.")
     if environment_id is not None and document.get("environment_id") != environment_id:
@@ -254,9 +295,15 @@ def _event(document: dict[str, Json], envelope: Envelope, sent_at: int, environm
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise Unreadable(f"data.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}.") from None
-    digits = re.fullmatch(r"evt_([0-9]+)", envelope.event_id or "")
+    digits = re.fullmatch(r"evt_([0-9]+)", event_id)
     version = Version(1, envelope.occurred_at, int(digits[1]) if digits else 0, kind.rank, digest(data))
-    return Event(kind, envelope.organization_id or "", envelope.subject_id or "", version, data)
+    return Event(kind, organization_id, subject_id, version, data)
+
+
+def _required(field: str, value: str | None) -> str:
+    if value is None:
+        raise Unreadable(f"{field} is missing, or is not a text of at most {MAX_ID_BYTES} bytes.")
+    return value
 
 
 def _short(text: str) -> str:
@@ -308,6 +355,7 @@ class _GroupData(_Data):
     external_id: _Short | None = None
     dp_id: _Short | None = None
     display_name: str | None = None
+    name: str | None = None
 
 
 class _DirectoryData(_Data):

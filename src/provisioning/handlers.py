@@ -1,6 +1,6 @@
 """What each event means, as register writes. Pure: the same event always gives the same writes.
 
-Scalekit's own names end here: a group's `display_name` is its `name`, `dp_id` is the `external_id` (scalekit.md, *Events*).
+A group's two names for one thing end here: `display_name` is its `name`, `dp_id` its `external_id` (scalekit.md, *Events*).
 """
 
 import re
@@ -66,14 +66,12 @@ def _stated(event: Event, defaults: dict[str, Json]) -> list[Write]:
 
 def _group_mentioned(event: Event, group: dict[str, Json]) -> Write:
     """A group that a person is in exists, even if nothing else was heard of it yet."""
-    hints = {"name": group["name"]} if group.get("name") is not None else {}
+    hints = {"name": group["name"]} if group.get("name") else {}
     return Write(Kind.GROUP, Key(event.organization_id, str(group["id"])), event.version, hints=hints)
 
 
 def _user_data(event: Event) -> dict[str, Json]:
     data = _data(event)
-    if "dp_id" in data:
-        data["external_id"] = data.pop("dp_id")
     for key in ("groups", "roles"):
         if key in data:
             data[key] = data[key] or []
@@ -82,16 +80,17 @@ def _user_data(event: Event) -> dict[str, Json]:
     for key in ("email", "preferred_username"):
         if isinstance(value := data.get(key), str) and _SOFT_DELETED.fullmatch(value):
             del data[key]
-    return _without_blank(data, "email", "external_id")
+    return _without_blank(data, "email", "dp_id")
 
 
 def _group_data(event: Event) -> dict[str, Json]:
-    data = _data(event)
+    data = _without_blank(_data(event), "external_id", "dp_id")
     if "display_name" in data:
         data["name"] = data.pop("display_name")
     if "dp_id" in data:
-        data.setdefault("external_id", data.pop("dp_id"))
-    return _without_blank(data, "external_id")
+        dp_id = data.pop("dp_id")
+        data["external_id"] = data.get("external_id") or dp_id
+    return data
 
 
 def _data(event: Event) -> dict[str, Json]:

@@ -78,7 +78,7 @@ def newest(registers: Registers) -> Version | None:
 
 
 def dump(registers: Registers) -> Stored:
-    """The registers as JSON, grouped by version: `[[version, {key: value}], …]`, newest first. Equal registers give equal text."""
+    """The registers as JSON, grouped by version: `[[version, {key: value}], …]`, newest first. Equal registers give an equal dump."""
     groups: dict[Version, dict[str, Json]] = {}
     for key in sorted(registers):
         value, version = registers[key]

@@ -4,11 +4,29 @@ A set of keys travels as one JSON text, so that a batch of any size stays under 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from json import dumps
 from typing import TypeAlias
 
-from sqlalchemy import JSON, Insert, RowMapping, Select, String, Subquery, Table, and_, bindparam, delete, literal_column, select, tuple_
-from sqlalchemy.dialects.postgresql import insert  # SQLite writes ON CONFLICT in the same words
+from sqlalchemy import (
+    JSON,
+    Executable,
+    Result,
+    RowMapping,
+    Select,
+    String,
+    Subquery,
+    Table,
+    and_,
+    bindparam,
+    column,
+    delete,
+    func,
+    literal_column,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import Insert, insert  # SQLite writes ON CONFLICT in the same words
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -60,17 +78,17 @@ class Repository:
     def __init__(self, table: Table) -> None:
         """Build the statements, once."""
         key = list(table.primary_key.columns)
-        self._key = tuple(column.name for column in key)
+        self._key = tuple(each.name for each in key)
         self._read = among(table, *self._key)
         # FOR NO KEY UPDATE: the check of a foreign key on such a row does not wait for us.
         self._lock = self._read.order_by(*key).with_for_update(key_share=True, of=table)
-        # RETURNING makes the driver send many rows in one statement.
-        self._insert = insert(table).on_conflict_do_nothing(index_elements=key).returning(*key)
-        rows = insert(table)
-        kept = {column.name: rows.excluded[column.name] for column in table.columns if column not in key and column.name != "created_at"}
-        self._save: Insert | None = (
-            rows.on_conflict_do_update(index_elements=key, set_=kept or None).returning(literal_column("1")) if kept else None
-        )
+        written = [each.name for each in table.columns if each not in key and each.name != "created_at"]
+        self._insert: dict[str, Executable] = {}
+        self._save: dict[str, Executable] = {}
+        for dialect, rows in (("sqlite", insert(table)), ("postgresql", _insert_document(table))):
+            self._insert[dialect] = rows.on_conflict_do_nothing(index_elements=key).returning(*key)
+            if written:
+                self._save[dialect] = rows.on_conflict_do_update(index_elements=key, set_={name: rows.excluded[name] for name in written})
         self._delete = delete(table).where(tuple_(*key).in_(select(keys(*self._key))))
 
     def read(self, session: Session, ids: Iterable[Id]) -> dict[Id, RowMapping]:
@@ -83,13 +101,12 @@ class Repository:
 
     def insert(self, session: Session, rows: Iterable[Row]) -> set[Id]:
         """Insert those rows whose key is not there yet; returns the keys of those inserted."""
-        ordered = self._ordered(rows)
-        return {tuple(row) for row in session.execute(self._insert, ordered)} if ordered else set()
+        inserted = self._execute(session, self._insert, rows)
+        return {tuple(str(value) for value in row) for row in inserted} if inserted else set()
 
     def save(self, session: Session, rows: Iterable[Row]) -> None:
         """Write these rows, which are locked, over what is stored under their keys; `created_at` stays."""
-        if self._save is not None and (ordered := self._ordered(rows)):
-            session.execute(self._save, ordered)
+        self._execute(session, self._save, rows)
 
     def delete(self, session: Session, ids: Iterable[Id]) -> None:
         """Delete the rows with these keys."""
@@ -101,5 +118,29 @@ class Repository:
         found = session.execute(statement, as_keys(ids)).mappings() if ids else ()
         return {tuple(str(row[field]) for field in self._key): row for row in found}
 
-    def _ordered(self, rows: Iterable[Row]) -> list[dict[str, object]]:
-        return sorted((dict(row) for row in rows), key=lambda row: tuple(str(row[field]) for field in self._key))
+    def _execute(self, session: Session, statements: Mapping[str, Executable], rows: Iterable[Row]) -> Result[tuple[object, ...]] | None:
+        ordered = sorted(rows, key=lambda row: tuple(str(row[field]) for field in self._key))
+        if not ordered:
+            return None
+        dialect = session.get_bind().dialect.name
+        if dialect == "postgresql":
+            return session.execute(
+                statements[dialect], {"rows": dumps([dict(row) for row in ordered], ensure_ascii=False, default=_as_json)}
+            )
+        return session.execute(statements[dialect], [dict(row) for row in ordered])
+
+
+def _insert_document(table: Table) -> Insert:
+    """Insert the rows of one JSON document: PostgreSQL reads it several times faster than a statement that lists them."""
+    columns = [column(each.name, each.type) for each in table.columns]
+    rows = func.json_to_recordset(bindparam("rows", type_=String).cast(JSON)).table_valued(*columns).render_derived(with_types=True)
+    return insert(table).from_select([each.name for each in columns], select(*rows.c))
+
+
+def _as_json(value: object) -> str:
+    """Times and bytes as PostgreSQL reads them."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return rf"\x{value.hex()}"
+    raise TypeError(f"a {type(value).__name__} goes into no column")

@@ -5,7 +5,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
-from select import select
+from select import POLLIN, poll
 from typing import cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, text
@@ -126,7 +126,9 @@ def _begin_postgresql(connection: Connection) -> None:
 
 def _refuse_closed(connection: DBAPIConnection, _: ConnectionPoolEntry, __: object) -> None:
     """An idle connection that has something to read was closed by the server; found without a round trip."""
-    if select([connection.fileno()], [], [], 0)[0]:
+    readable = poll()  # `select` takes no descriptor beyond 1023
+    readable.register(connection.fileno(), POLLIN)
+    if readable.poll(0):
         raise exc.DisconnectionError
 
 

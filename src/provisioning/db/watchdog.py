@@ -11,7 +11,9 @@ from time import monotonic
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, ManagesConnection
+
+from provisioning.errors import Unavailable
 
 _LOOK_SECONDS = 0.2
 
@@ -20,7 +22,7 @@ class Watchdog:
     """Watches the connections of an engine from one daemon thread, which starts with the first connection."""
 
     def __init__(self, seconds: float) -> None:
-        """Cut a connection that has waited longer than `seconds`, within another 0.2 s."""
+        """Cut a connection that has waited longer than `seconds`, within another 0.2 s: whoever waits on it gets Unavailable."""
         self._seconds = seconds
         self._deadlines: dict[socket.socket, float] = {}
         self._lock = Lock()
@@ -29,14 +31,16 @@ class Watchdog:
 
     def guard(self, engine: Engine) -> None:
         """Watch every connection of `engine` from now on."""
-        event.listen(engine, "connect", self._connected)
-        event.listen(engine, "close", self._closed)
-        event.listen(engine, "checkin", lambda _, entry: self._answered(entry.info))
-        event.listen(engine, "before_cursor_execute", self._asked)
-        event.listen(engine, "after_cursor_execute", lambda connection, *_: self._answered(connection.info))
+        # Before all others: with the first connection SQLAlchemy asks the server what it is.
+        event.listen(engine, "connect", self._connected, insert=True)
+        event.listen(engine, "checkout", lambda _, entry, __: self._answered(entry))
+        event.listen(engine, "checkin", lambda _, entry: self._answered(entry))
+        event.listen(engine, "close", lambda _, entry: self._closed(entry))
+        event.listen(engine, "before_cursor_execute", self._asks)
+        event.listen(engine, "after_cursor_execute", lambda connection, *_: self._answered(connection.connection))
         event.listen(engine, "handle_error", self._failed)
-        event.listen(engine, "commit", self._asked)
-        event.listen(engine, "rollback", self._asked)
+        event.listen(engine, "commit", self._asks)
+        event.listen(engine, "rollback", self._asks)
 
     def stop(self) -> None:
         """End the thread."""
@@ -44,30 +48,38 @@ class Watchdog:
 
     def _connected(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         # A duplicate of the descriptor: the number itself could belong to another socket by the time it is cut.
-        entry.info["watched"] = socket.socket(fileno=os.dup(connection.fileno()))
+        _info(entry)["watched"] = socket.socket(fileno=os.dup(connection.fileno()))
+        self._asked(entry)
         with self._lock:
             if self._thread.ident is None:
                 self._thread.start()
 
-    def _closed(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        self._answered(entry.info)
-        if watched := entry.info.pop("watched", None):
-            watched.close()
+    def _asks(self, connection: Connection, *_: object) -> None:
+        if not connection.invalidated:  # else there is nobody left to ask
+            self._asked(connection.connection)
 
-    def _asked(self, connection: Connection, *_: object) -> None:
-        if watched := connection.info.get("watched"):
+    def _asked(self, waiting: ManagesConnection) -> None:
+        if watched := _info(waiting).get("watched"):
             with self._lock:
                 self._deadlines[watched] = monotonic() + self._seconds
 
-    def _answered(self, info: dict[str, socket.socket]) -> None:
-        if watched := info.get("watched"):
+    def _answered(self, waiting: ManagesConnection) -> None:
+        if watched := _info(waiting).get("watched"):
             with self._lock:
                 self._deadlines.pop(watched, None)
 
-    def _failed(self, context: ExceptionContext) -> None:
-        # An invalidated connection has no record of its own left to look into; `close` has seen to it.
-        if context.connection is not None and not context.connection.invalidated:
-            self._answered(context.connection.info)
+    def _closed(self, entry: ConnectionPoolEntry) -> None:
+        self._answered(entry)
+        if watched := _info(entry).pop("watched", None):
+            watched.close()
+
+    def _failed(self, context: ExceptionContext) -> Unavailable | None:
+        if context.connection is None or context.connection.invalidated:
+            return None
+        waiting = context.connection.connection
+        self._answered(waiting)
+        watched = _info(waiting).get("watched")
+        return Unavailable("The database has stalled.") if watched and watched.fileno() < 0 else None
 
     def _watch(self) -> None:
         while not self._stop.wait(_LOOK_SECONDS):
@@ -77,3 +89,10 @@ class Watchdog:
                     del self._deadlines[watched]
                     with suppress(OSError):
                         watched.shutdown(socket.SHUT_RDWR)
+                    watched.close()  # and so marked as cut
+
+
+def _info(waiting: ManagesConnection) -> dict[str, socket.socket]:
+    """What is kept with a connection's place in the pool: `info` is not there yet while a connection is being made."""
+    info = waiting.record_info
+    return {} if info is None else info

@@ -8,8 +8,7 @@ from sqlalchemy import RowMapping, bindparam, distinct, func, not_, select
 from sqlalchemy.orm import Session
 
 from provisioning.db.models import groups, memberships
-from provisioning.db.reading.membership import effective, organization_id, with_membership
-from provisioning.db.repository import as_keys, keys
+from provisioning.db.reading.membership import effective, with_membership
 from provisioning.errors import NotFound
 
 
@@ -48,7 +47,9 @@ def require_group(session: Session, organization_id: str, group_id: str) -> RowM
     return row
 
 
-_GROUPS = select(*(column for column in groups.c if column.name != "registers")).where(groups.c.organization_id == organization_id)
+_GROUPS = select(*(column for column in groups.c if column.name != "registers")).where(
+    groups.c.organization_id == bindparam("organization_id")
+)
 _ONE = _GROUPS.where(groups.c.id == bindparam("group_id"))
 PAGE_WITH_DELETED = _GROUPS.where(groups.c.id > bindparam("after")).order_by(groups.c.id).limit(bindparam("limit"))
 PAGE = PAGE_WITH_DELETED.where(not_(groups.c.deleted))
@@ -57,8 +58,8 @@ COUNTS = (
     .select_from(with_membership)
     .where(
         effective,
-        memberships.c.organization_id == organization_id,
-        memberships.c.group_id.in_(select(keys("id").c.id)),
+        memberships.c.organization_id == bindparam("organization_id"),
+        memberships.c.group_id.in_(bindparam("ids", expanding=True)),
     )
     .group_by(memberships.c.group_id)
 )
@@ -66,6 +67,6 @@ COUNTS = (
 
 def _counted(session: Session, organization_id: str, rows: Sequence[RowMapping]) -> list[Group]:
     counts: dict[str, int] = {}
-    if ids := [(row["id"],) for row in rows if not row["deleted"]]:
-        counts = {row[0]: row[1] for row in session.execute(COUNTS, {"organization_id": organization_id, **as_keys(ids)})}
+    if ids := [row["id"] for row in rows if not row["deleted"]]:
+        counts = {row[0]: row[1] for row in session.execute(COUNTS, {"organization_id": organization_id, "ids": ids})}
     return [Group(**row, member_count=counts.get(row["id"], 0)) for row in rows]

@@ -1,20 +1,23 @@
-"""Who is in which group, effectively: the one place where the rule is said in SQL (design.md, *From directory users to users*).
+"""Who is in which group, effectively: the one place where the rule is said in SQL (design.md, *From directory users to users*)."""
 
-A statement that uses this has the parameter `organization_id`.
-"""
-
-from sqlalchemy import and_, bindparam, exists, not_, or_
+from sqlalchemy import and_, literal, not_, or_, select
 
 from provisioning.db.models import directories, directory_users, groups, memberships, users
 
-organization_id = bindparam("organization_id")
-
 _beside = directory_users.alias("beside")
 _home = directories.alias("home")
+# Not EXISTS: PostgreSQL would read the whole organization into a hash for it, even for one page.
 _somebody_of_an_enabled_directory = (
-    exists()
+    select(literal(1))
     .select_from(_beside.outerjoin(_home, and_(_home.c.organization_id == _beside.c.organization_id, _home.c.id == _beside.c.directory_id)))
-    .where(_beside.c.organization_id == organization_id, _beside.c.user_id == directory_users.c.user_id, _home.c.enabled.is_not(False))
+    .where(
+        _beside.c.organization_id == directory_users.c.organization_id,
+        _beside.c.user_id == directory_users.c.user_id,
+        _home.c.enabled.is_not(False),
+    )
+    .limit(1)
+    .correlate(directory_users)
+    .scalar_subquery()
 )
 
 with_directory = directory_users.outerjoin(
@@ -25,7 +28,7 @@ with_directory = directory_users.outerjoin(
 lets_in = and_(
     directory_users.c.active,
     not_(directory_users.c.deleted),
-    or_(directories.c.enabled.is_not(False), not_(_somebody_of_an_enabled_directory)),
+    or_(directories.c.enabled.is_not(False), _somebody_of_an_enabled_directory.is_(None)),
 )
 
 # Several memberships of one user in one group are possible, one for each directory user behind it.
