@@ -1,59 +1,69 @@
 """Rows put straight into the tables, for tests of what reads them: each shows only the columns that its test is about."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import Table, insert, text
+from sqlalchemy import Table, insert
 
-from provisioning.db.models import directories, groups
+from provisioning.db.models import directories, directory_users, groups, memberships, role_grants, users
 from provisioning.db.session import Database
+
+Row: TypeAlias = dict[str, Any]
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 ORGANIZATION = "org_1"
 
 _TIMES = {"created_at": NOW, "updated_at": NOW}
-_DEFAULTS: dict[str, dict[str, object]] = {
+_DEFAULTS: dict[str, Row] = {
     "users": {"active": True, "attributes": {}, **_TIMES},
-    "directory_users": {"user_id": None, "directory_id": None, "active": True, "deleted": False, "registers": {}, **_TIMES},
-    "groups": {"name": None, "deleted": False, "registers": {}, **_TIMES},
+    "directory_users": {"active": True, "deleted": False, "registers": {}, **_TIMES},
+    "groups": {"deleted": False, "registers": {}, **_TIMES},
     "directories": {"enabled": True, "registers": {}, **_TIMES},
 }
 
 
-def put(database: Database, table: Table, *rows: dict[str, Any]) -> None:
-    """Insert these rows; all of one call name the same columns."""
-    common = {"organization_id": ORGANIZATION} if "organization_id" in table.c else {}
+def put(database: Database, table: Table, *rows: Row) -> None:
+    """Insert these rows, in the one organization unless they say another; all name the same columns."""
+    put_all(database, {table: rows})
+
+
+def put_all(database: Database, rows: Mapping[Table, Sequence[Row]]) -> None:
+    """Insert the rows of several tables, in this order."""
     with database.writing() as session:
-        session.execute(insert(table), [{**common, **_DEFAULTS.get(table.name, {}), **row} for row in rows])
+        for table, of_table in rows.items():
+            common = {"organization_id": ORGANIZATION} if "organization_id" in table.c else {}
+            if of_table:
+                session.execute(insert(table), [{**common, **_DEFAULTS.get(table.name, {}), **row} for row in of_table])
 
 
 def big_organization(database: Database, organization_id: str, people: int) -> None:
-    """An organization of `people` users, each with a directory user, in the group of everybody and in one of 99 small ones.
+    """An organization of so many users, each with a directory user, in the group grp_000 of everybody and in one of 99 others.
 
-    Every tenth is inactive, every fortieth of the active has the role admin, all active ones member.
+    Every tenth is inactive; all active ones have the role member, every 36th of them admin.
     """
-    of = f"'{organization_id}'"
-    user, person, small = (_padded(prefix, number) for prefix, number in (("usr_", "i"), ("du_", "i"), ("grp_", "1 + i % 99")))
-    at = "'2026-11-22 09:30:00+00:00'" if database.dialect == "postgresql" else "'2026-11-22 09:30:00.000000'"
-    active = "i % 10 <> 0"
-    put(database, directories, {"organization_id": organization_id, "id": "dir_1"}, {"organization_id": organization_id, "id": "dir_2"})
-    put(database, groups, *({"organization_id": organization_id, "id": f"grp_{number:05}"} for number in range(100)))
-    statements = (
-        f"INTO users (organization_id, id, email, email_key, active, attributes, created_at, updated_at)"
-        f" SELECT {of}, {user}, 'p' || i || '@example.com', 'p' || i || '@example.com', {active}, '{{}}', {at}, {at} FROM n",
-        f"INTO directory_users (organization_id, id, user_id, directory_id, active, deleted, registers, created_at, updated_at)"
-        f" SELECT {of}, {person}, {user}, 'dir_1', {active}, false, '{{}}', {at}, {at} FROM n",
-        f"INTO memberships (organization_id, directory_user_id, group_id, user_id) SELECT {of}, {person}, 'grp_00000', {user} FROM n",
-        f"INTO memberships (organization_id, directory_user_id, group_id, user_id) SELECT {of}, {person}, {small}, {user} FROM n",
-        f"INTO role_grants (organization_id, user_id, role, source) SELECT {of}, {user}, 'member', {person} FROM n WHERE {active}",
-        f"INTO role_grants (organization_id, user_id, role, source) SELECT {of}, {user}, 'admin', {person} FROM n WHERE i % 40 = 1",
+    here = {"organization_id": organization_id}
+    numbers = range(people)
+    active = [number for number in numbers if number % 10 != 9]
+
+    def membership(number: int, group: int) -> Row:
+        return {**here, "directory_user_id": f"du_{number:05}", "user_id": f"usr_{number:05}", "group_id": f"grp_{group:03}"}
+
+    def grant(number: int, role: str) -> Row:
+        return {**here, "user_id": f"usr_{number:05}", "role": role, "source": f"du_{number:05}"}
+
+    put_all(
+        database,
+        {
+            directories: [{**here, "id": "dir_1"}],
+            groups: [{**here, "id": f"grp_{number:03}"} for number in range(100)],
+            users: [{**here, "id": f"usr_{number:05}", "active": number % 10 != 9, "email_key": f"p{number}@x.com"} for number in numbers],
+            directory_users: [
+                {**here, "id": f"du_{number:05}", "user_id": f"usr_{number:05}", "directory_id": "dir_1", "active": number % 10 != 9}
+                for number in numbers
+            ],
+            memberships: [membership(number, group) for number in numbers for group in (0, 1 + number % 99)],
+            role_grants: [grant(number, "member") for number in active]
+            + [grant(number, "admin") for number in numbers if number % 40 == 0],
+        },
     )
-    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :people)"
-    with database.writing() as session:
-        for statement in statements:
-            into, select = statement.split(" SELECT ", 1)
-            session.execute(text(f"INSERT {into} {numbers} SELECT {select}"), {"people": people})
-
-
-def _padded(prefix: str, number: str) -> str:
-    return f"'{prefix}' || substr('00000' || ({number}), length('00000' || ({number})) - 4)"

@@ -19,8 +19,8 @@ API_KEYS = f"reader:read:{READ_KEY} frontend:portal:{PORTAL_KEY} operator:read+o
 
 def settings(database_url: str, **more: Any) -> Settings:
     """Settings on this database, whatever the environment says; `more` by attribute."""
-    given = {"database_url": database_url, "scalekit_webhook_secrets": WEBHOOK_SECRET, "api_keys": API_KEYS, **more}
-    return Settings(_env_file=None, **given)
+    given = {"_env_file": None, "database_url": database_url, "scalekit_webhook_secrets": WEBHOOK_SECRET, "api_keys": API_KEYS, **more}
+    return Settings(**given)
 
 
 @contextmanager

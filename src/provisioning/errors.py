@@ -12,8 +12,8 @@ ProvisioningError                the message is safe to show: never a value out 
     ├── ScalekitNotConfigured    no API credentials: 503
     ├── UnknownOrganization      404
     ├── ScalekitRefused          it refused, or answered nonsense: 502
-    ├── ScalekitUnavailable      rate limit, away, or too many calls waiting here: 503
-    └── ScalekitTimeout          silent past the deadline: 504
+    ├── ScalekitUnavailable      it limits our calls, or too many of them wait here: 503
+    └── ScalekitTimeout          silent past the deadline, or away: 504
 """
 
 
@@ -83,7 +83,7 @@ class ScalekitRefused(ScalekitError):
 
 
 class ScalekitUnavailable(ScalekitError):
-    """Scalekit is limiting calls or away, or the pool of calls here is full."""
+    """Scalekit limits our calls, or the pool of calls here is full."""
 
     retry_after = 5
 

@@ -18,7 +18,8 @@ PAYLOADS = Path(__file__).parents[1] / "payloads"
 SECRET = "whsec_bm90IGEgcmVhbCBzZWNyZXQsIGp1c3QgdGVzdHMh"
 KEY = "operator-key-for-tests-0123456789abcdef"
 SECONDS = 60
-_OURS = ("PROVISIONING_", "SCALEKIT_", "DATABASE_URL", "PORT", "FORWARDED_")
+SETTINGS = {"SCALEKIT_WEBHOOK_SECRET": SECRET, "PROVISIONING_API_KEYS": f"tests:{KEY}"}
+OURS = ("PROVISIONING_", "SCALEKIT_", "DATABASE_URL", "PORT", "FORWARDED_")
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Running:
 
     def get(self, path: str, key: str = KEY) -> httpx.Response:
         """GET `path` with an API key."""
-        return httpx.get(f"{self.url}{path}", headers={"Authorization": f"Bearer {key}"}, timeout=SECONDS)
+        return httpx.get(f"{self.url}{path}", headers={"Authorization": f"Bearer {key}"}, timeout=SECONDS, trust_env=False)
 
     def end(self, by: signal.Signals = signal.SIGTERM) -> int:
         """Send the signal and return the exit code."""
@@ -108,7 +109,7 @@ class Operator:
 
     def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
         """Return what a command sees: the variables around, less ours, with the settings and `more`."""
-        around = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        around = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         return {**around, **self.settings, **(more or {})}
 
 

@@ -1,0 +1,180 @@
+"""What a page costs: a fixed number of statements, each by an index, and no more on the last page than on the first."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from rows import NOW, big_organization, put
+from sqlalchemy import Connection, event, text
+from sqlalchemy.orm import Session
+
+from provisioning.db.deliveries import page_of_deliveries
+from provisioning.db.models import deliveries
+from provisioning.db.reading.groups import page_of_groups
+from provisioning.db.reading.users import UserFilter, one_user, page_of_users
+from provisioning.db.session import Database
+
+PEOPLE = 10_000
+BIG = {"users", "directory_users", "memberships", "role_grants"}
+LIMIT = 50
+SECOND = timedelta(seconds=1)
+LAST = f"usr_{PEOPLE - 61:05}"
+
+
+@dataclass
+class Cost:
+    """What reading something took: statements, and the work they did (blocks on PostgreSQL, steps of its machine on SQLite)."""
+
+    statements: int
+    work: int
+    scans: list[str]
+    """Steps that read a big table, or an organization, from end to end."""
+
+
+@pytest.fixture
+def full(database: Database) -> Database:
+    """An organization of ten thousand among others, with the statistics that a server in use has."""
+    for organization_id, people in (("org_0", 2_000), ("org_1", PEOPLE), ("org_2", 2_000)):
+        big_organization(database, organization_id, people)
+    if database.dialect == "postgresql":
+        with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.execute(text("VACUUM ANALYZE"))
+    return database
+
+
+def users(after: str = "", **filters: Any) -> Callable[[Session], object]:
+    """Reading a page of users."""
+    return lambda session: page_of_users(session, "org_1", UserFilter(**filters), after=after, limit=LIMIT)
+
+
+LOOKUPS = {
+    "one": lambda session: one_user(session, "org_1", "usr_00077"),
+    "email": users(email="P77@x.com"),
+    "directory user": users(directory_user_id="du_00077"),
+    "email, group and role": users(email="p77@x.com", group_id="grp_000", role="member", active=True),
+}
+LISTS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "active": {"active": True},
+    "group": {"group_id": "grp_000"},
+    "role": {"role": "member"},
+    "group and role": {"group_id": "grp_000", "role": "member", "active": True},
+}
+
+
+def test_a_page_of_users_costs_the_same_everywhere(full: Database) -> None:
+    """Whatever the filter, four statements by indexes; the last page is as cheap as the first, a look-up is far cheaper."""
+    with full.reading() as session:
+        for name, filters in LISTS.items():
+            first, last = cost(session, users(**filters)), cost(session, users(after=LAST, **filters))
+            assert first.scans == last.scans == [], name
+            assert first.statements == last.statements == 4, name
+            assert last.work <= 1.5 * first.work, name
+            assert len(page_of_users(session, "org_1", UserFilter(**filters), after=LAST, limit=LIMIT)) == LIMIT, name
+        page = cost(session, users())
+        for name, lookup in LOOKUPS.items():
+            looked_up = cost(session, lookup)
+            assert (looked_up.scans, looked_up.statements) == ([], 4), name
+            assert looked_up.work <= page.work / 5, name
+
+
+def test_a_few_among_many_cost_what_they_are(full: Database) -> None:
+    """A page of a small group, or of a rare role, is found by its index and not by looking through everybody."""
+    with full.reading() as session:
+        page = cost(session, users())
+        for filters in ({"group_id": "grp_007"}, {"role": "admin"}, {"active": False}):
+            rare = cost(session, users(**filters))
+            assert (rare.scans, rare.statements) == ([], 4)
+            assert rare.work <= 3 * page.work, filters
+
+
+def test_groups_are_listed_by_an_index(full: Database) -> None:
+    """A second statement counts the members of the page's groups, and no others."""
+    with full.reading() as session:
+        first, last = (cost(session, ten_groups(after)) for after in ("grp_000", "grp_089"))
+        assert first.statements == last.statements == 2
+        assert last.work <= 1.5 * first.work
+        if full.dialect == "sqlite":  # PostgreSQL may rather read a table of 14,000 rows than look up a thousand of them
+            assert first.scans == last.scans == []
+
+
+def ten_groups(after: str) -> Callable[[Session], object]:
+    """Reading a page of groups."""
+    return lambda session: page_of_groups(session, "org_1", include_deleted=False, after=after, limit=10)
+
+
+def test_deliveries_are_listed_by_an_index(full: Database) -> None:
+    """The newest and the oldest page of 20,000."""
+    put(
+        full,
+        deliveries,
+        *({"webhook_id": f"msg_{n:05}", "received_at": NOW + n * SECOND, "outcome": "stale", "attempts": 1} for n in range(20_000)),
+    )
+    with full.reading() as session:
+        first, last = (cost(session, fifty_deliveries(number)) for number in (20_000, 51))
+        assert first.scans == last.scans == []
+        assert first.statements == last.statements == 1
+        assert last.work <= 1.5 * first.work
+
+
+def fifty_deliveries(number: int) -> Callable[[Session], object]:
+    """Reading the page before the delivery of this number."""
+    return lambda session: page_of_deliveries(session, before=(NOW + number * SECOND, ""), limit=LIMIT)
+
+
+def cost(session: Session, read: Callable[[Session], object]) -> Cost:
+    """What `read` costs, by explaining each statement that it sends."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        sent.append((statement, parameters))
+
+    connection = session.connection()
+    event.listen(connection, "before_cursor_execute", note)
+    read(session)
+    event.remove(connection, "before_cursor_execute", note)
+    explain = _on_sqlite if connection.dialect.name == "sqlite" else _on_postgresql
+    explained = [explain(connection, statement, parameters) for statement, parameters in sent]
+    return Cost(len(sent), sum(work for work, _ in explained), [scan for _, scans in explained for scan in scans])
+
+
+def _on_sqlite(connection: Connection, statement: str, parameters: Any) -> tuple[int, list[str]]:
+    plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    # An index of which only the organization is used is no better than a scan.
+    scans = [step for step in plan if step.startswith("SCAN") or (step.endswith("(organization_id=?)") and "directories" not in step)]
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.set_progress_handler(count, 10)
+    connection.exec_driver_sql(statement, parameters).all()
+    driver.set_progress_handler(None, 0)
+    return steps, scans
+
+
+def _on_postgresql(connection: Connection, statement: str, parameters: Any) -> tuple[int, list[str]]:
+    explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters).scalar_one()
+    plan = explained[0]["Plan"]
+    steps = list(_steps(plan))
+    scans = [f"{step['Node Type']} on {step['Relation Name']}" for step in steps if step.get("Relation Name") in BIG and _reads_all(step)]
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], scans
+
+
+def _steps(step: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield step
+    for below in step.get("Plans", []):
+        yield from _steps(below)
+
+
+def _reads_all(step: dict[str, Any]) -> bool:
+    """Whether a step looked at far more rows than fit on a page, each time it ran."""
+    looked_at = step["Actual Rows"] + step.get("Rows Removed by Filter", 0)
+    return step["Node Type"] == "Seq Scan" or looked_at > 10 * LIMIT
