@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import Table, insert
+from sqlalchemy import Table
 
 from provisioning.db.models import directories, directory_users, groups, memberships, role_grants, users
+from provisioning.db.repository import Repository
 from provisioning.db.session import Database
 
 Row: TypeAlias = dict[str, Any]
@@ -14,6 +16,7 @@ Row: TypeAlias = dict[str, Any]
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 ORGANIZATION = "org_1"
 
+_repository = cache(Repository)
 _TIMES = {"created_at": NOW, "updated_at": NOW}
 _DEFAULTS: dict[str, Row] = {
     "users": {"active": True, "attributes": {}, **_TIMES},
@@ -24,7 +27,7 @@ _DEFAULTS: dict[str, Row] = {
 
 
 def put(database: Database, table: Table, *rows: Row) -> None:
-    """Insert these rows, in the one organization unless they say another; all name the same columns."""
+    """Insert these rows, in the one organization unless they say another; what they do not name is null."""
     put_all(database, {table: rows})
 
 
@@ -33,8 +36,9 @@ def put_all(database: Database, rows: Mapping[Table, Sequence[Row]]) -> None:
     with database.writing() as session:
         for table, of_table in rows.items():
             common = {"organization_id": ORGANIZATION} if "organization_id" in table.c else {}
-            if of_table:
-                session.execute(insert(table), [{**common, **_DEFAULTS.get(table.name, {}), **row} for row in of_table])
+            missing = dict.fromkeys(table.c.keys())
+            given = [{**missing, **common, **_DEFAULTS.get(table.name, {}), **row} for row in of_table]
+            assert len(_repository(table).insert(session, given)) == len(given), f"two rows of {table.name} have the same key"
 
 
 def big_organization(database: Database, organization_id: str, people: int) -> None:

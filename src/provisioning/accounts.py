@@ -138,7 +138,7 @@ def counting(behind: Sequence[DirectoryUser], disabled: Collection[Key]) -> list
 
     So moving a company from one directory to another locks nobody out when the old one is disabled, and lets no leaver stay in by it.
     """
-    enabled = [each for each in behind if Key(each.key.organization_id, each.directory_id or "") not in disabled]
+    enabled = [each for each in behind if each.directory_id is None or Key(each.key.organization_id, each.directory_id) not in disabled]
     return enabled or list(behind)
 
 

@@ -143,8 +143,11 @@ def test_dev_makes_what_is_missing_once(tmp_path: Path) -> None:
         sent = operator.shell(sample)
         assert "processed" in sent.stdout, sent.stderr
         # What the shell makes of the line; not every machine has curl.
-        _, header, url = operator.shell(curl.replace("curl", "printf '%s\\n'", 1)).stdout.splitlines()
-        assert "jane.doe@example.com" in httpx.get(url, headers=[header.split(": ")], trust_env=False).text
+        _, authorization, url = operator.shell(curl.replace("curl", "printf '%s\\n'", 1)).stdout.splitlines()
+        assert (
+            "jane.doe@example.com"
+            in httpx.get(url, headers={"Authorization": authorization.removeprefix("Authorization: ")}, trust_env=False).text
+        )
         assert running.end() == 0
     made = env.read_text()
     key = made.split("PROVISIONING_API_KEYS=dev:")[1].strip()

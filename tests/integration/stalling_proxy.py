@@ -20,6 +20,7 @@ class StallingProxy:
         self.stalled = Event()
         self._flowing = Event()
         self._flowing.set()
+        self._forgotten: list[Event] = []
         self._trigger = (b"", False)
         self._ends: list[socket.socket] = []
         self._threads: list[Thread] = []
@@ -50,13 +51,22 @@ class StallingProxy:
         self.stalled.clear()
         self._flowing.set()
 
+    def forget(self) -> None:
+        """Stall the connections that are open, and hand on what comes by new ones: so a NAT does with connections idle for long."""
+        self._flowing.clear()
+        self._forgotten.append(self._flowing)
+        self._flowing = Event()
+        self._flowing.set()
+
     def cut(self) -> None:
         """Close every connection and refuse new ones, as when the server is stopped."""
         for each in (self._listener, *self._ends):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._flowing.set()
+        self.resume()
+        for flowing in self._forgotten:
+            flowing.set()
 
     def restore(self) -> None:
         """Listen again where it listened before the cut."""
@@ -73,10 +83,10 @@ class StallingProxy:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(self._server)
                 self._ends += [client, server]
-                self._start(self._hand_on, client, server, True)
-                self._start(self._hand_on, server, client, False)
+                self._start(self._hand_on, client, server, self._flowing, True)
+                self._start(self._hand_on, server, client, self._flowing, False)
 
-    def _hand_on(self, source: socket.socket, target: socket.socket, asks: bool) -> None:
+    def _hand_on(self, source: socket.socket, target: socket.socket, flowing: Event, asks: bool) -> None:
         with suppress(OSError):  # until either end has gone
             while data := source.recv(65536):
                 words, received = self._trigger
@@ -85,7 +95,7 @@ class StallingProxy:
                     if received:
                         target.sendall(data)
                         continue
-                self._flowing.wait()
+                flowing.wait()
                 target.sendall(data)
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +49,17 @@ def serve(emulator: Emulator, tmp_path: Path) -> Iterator[Serve]:
             return running.enter_context(TestClient(create_app(Settings.model_validate(settings)), raise_server_exceptions=False))
 
         yield start
+
+
+@contextmanager
+def limited(service: TestClient, *, deadline: float = 10, threads: int = 8, waiting: int = 24) -> Iterator[None]:
+    """Gives a running service a Scalekit client with these limits."""
+    assert isinstance(service.app, FastAPI)
+    state = service.app.state
+    client = ScalekitClient(state.services.settings, deadline=deadline, threads=threads, waiting=waiting)
+    state.services = dataclasses.replace(state.services, scalekit=client)
+    with closing(client):
+        yield
 
 
 @pytest.fixture
@@ -192,9 +203,8 @@ def test_an_unknown_organization_is_a_404(serve: Serve, log: list[structlog.typi
 def test_a_silent_scalekit_is_a_504_at_the_deadline(emulator: Emulator, serve: Serve, door: Door) -> None:
     """The client's deadline, here a short one."""
     service = serve()
-    shorten(service, deadline=0.3)
 
-    with emulator.faults.during(door, Fault.HANG):
+    with limited(service, deadline=0.3), emulator.faults.during(door, Fault.HANG):
         assert service.post(LINKS, headers=key("backend")).status_code == 504
 
 
@@ -208,9 +218,9 @@ def test_an_api_that_nobody_listens_at_is_a_504(serve: Serve) -> None:
 def test_a_full_pool_is_a_503_with_retry_after(serve: Serve) -> None:
     """Too many waiting here is our doing: come back."""
     service = serve()
-    shorten(service, threads=1, waiting=-1)
 
-    answer = service.post(LINKS, headers=key("backend"))
+    with limited(service, threads=1, waiting=-1):  # no place at all
+        answer = service.post(LINKS, headers=key("backend"))
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
@@ -240,12 +250,3 @@ def test_every_answer_is_declared(serve: Serve) -> None:
 
     assert set(declared) >= {"201", "400", "401", "403", "404", "413", "422", "502", "503", "504"}
     assert all("application/problem+json" in answer["content"] for status, answer in declared.items() if status != "201")
-
-
-def shorten(service: TestClient, **limits: float) -> None:
-    """Put a client with these limits into a running service."""
-    app = service.app
-    assert isinstance(app, FastAPI)
-    services = app.state.services
-    client = ScalekitClient(services.settings, **limits)  # type: ignore[arg-type]  # the counts are whole numbers
-    app.state.services = dataclasses.replace(services, scalekit=client)

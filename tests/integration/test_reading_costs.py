@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from databases import Databases
 from rows import NOW, big_organization, put
 from sqlalchemy import Connection, event, text
 from sqlalchemy.orm import Session
@@ -21,7 +22,7 @@ PEOPLE = 10_000
 BIG = {"users", "directory_users", "memberships", "role_grants"}
 LIMIT = 50
 SECOND = timedelta(seconds=1)
-LAST = f"usr_{PEOPLE - 61:05}"
+MIDDLE, LAST = (f"usr_{number:05}" for number in (PEOPLE // 2, PEOPLE - 61))
 
 
 @dataclass
@@ -34,15 +35,26 @@ class Cost:
     """Steps that read a big table, or an organization, from end to end."""
 
 
-@pytest.fixture
-def full(database: Database) -> Database:
-    """An organization of ten thousand among others, with the statistics that a server in use has."""
+@pytest.fixture(scope="module", params=("sqlite", "postgresql"))
+def full(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An organization of ten thousand among others, with the statistics that a server in use has; the tests only read."""
+    databases: Databases = request.getfixturevalue(f"{request.param}_databases")
+    with databases.fresh(migrated=True) as url:
+        database = Database(url)
+        fill(database)
+        yield database
+        database.close()
+
+
+def fill(database: Database) -> None:
+    """Put everything in."""
     for organization_id, people in (("org_0", 2_000), ("org_1", PEOPLE), ("org_2", 2_000)):
         big_organization(database, organization_id, people)
+    kept = {"outcome": "stale", "attempts": 1}
+    put(database, deliveries, *({"webhook_id": f"msg_{n:05}", "received_at": NOW + n * SECOND, **kept} for n in range(PEOPLE)))
     if database.dialect == "postgresql":
         with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             connection.execute(text("VACUUM ANALYZE"))
-    return database
 
 
 def users(after: str = "", **filters: Any) -> Callable[[Session], object]:
@@ -69,10 +81,9 @@ def test_a_page_of_users_costs_the_same_everywhere(full: Database) -> None:
     """Whatever the filter, four statements by indexes; the last page is as cheap as the first, a look-up is far cheaper."""
     with full.reading() as session:
         for name, filters in LISTS.items():
-            first, last = cost(session, users(**filters)), cost(session, users(after=LAST, **filters))
-            assert first.scans == last.scans == [], name
-            assert first.statements == last.statements == 4, name
-            assert last.work <= 1.5 * first.work, name
+            pages = [cost(session, users(after=after, **filters)) for after in ("", MIDDLE, LAST)]
+            assert [(page.scans, page.statements) for page in pages] == [([], 4)] * 3, name
+            assert max(page.work for page in pages) <= 2 * min(page.work for page in pages), (name, pages)
             assert len(page_of_users(session, "org_1", UserFilter(**filters), after=LAST, limit=LIMIT)) == LIMIT, name
         page = cost(session, users())
         for name, lookup in LOOKUPS.items():
@@ -87,8 +98,9 @@ def test_a_few_among_many_cost_what_they_are(full: Database) -> None:
         page = cost(session, users())
         for filters in ({"group_id": "grp_007"}, {"role": "admin"}, {"active": False}):
             rare = cost(session, users(**filters))
-            assert (rare.scans, rare.statements) == ([], 4)
-            assert rare.work <= 3 * page.work, filters
+            assert rare.scans == []
+            assert rare.statements <= 4
+            assert rare.work <= 4 * page.work, filters
 
 
 def test_groups_are_listed_by_an_index(full: Database) -> None:
@@ -107,14 +119,9 @@ def ten_groups(after: str) -> Callable[[Session], object]:
 
 
 def test_deliveries_are_listed_by_an_index(full: Database) -> None:
-    """The newest and the oldest page of 20,000."""
-    put(
-        full,
-        deliveries,
-        *({"webhook_id": f"msg_{n:05}", "received_at": NOW + n * SECOND, "outcome": "stale", "attempts": 1} for n in range(20_000)),
-    )
+    """The newest page and the oldest."""
     with full.reading() as session:
-        first, last = (cost(session, fifty_deliveries(number)) for number in (20_000, 51))
+        first, last = (cost(session, fifty_deliveries(number)) for number in (PEOPLE, 51))
         assert first.scans == last.scans == []
         assert first.statements == last.statements == 1
         assert last.work <= 1.5 * first.work
@@ -177,4 +184,4 @@ def _steps(step: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _reads_all(step: dict[str, Any]) -> bool:
     """Whether a step looked at far more rows than fit on a page, each time it ran."""
     looked_at = step["Actual Rows"] + step.get("Rows Removed by Filter", 0)
-    return step["Node Type"] == "Seq Scan" or looked_at > 10 * LIMIT
+    return bool(step["Node Type"] == "Seq Scan" or looked_at > 10 * LIMIT)

@@ -209,19 +209,19 @@ def test_a_text_that_a_database_cannot_hold_is_refused(text: str, problem: str) 
 
 
 @pytest.mark.parametrize("filling", ["[", '"token":', r"\"", "9", "1,", "[],", r"\u0041", '"', " ", "\\", '"token" ', "{", '"a":1,', "é"])
-def test_a_megabyte_of_anything_is_read_in_linear_time(filling: str) -> None:
+def test_a_body_of_anything_is_refused_in_linear_time(filling: str) -> None:
     """Also after brackets that no reader gets to the bottom of, and within what has to be dropped."""
     for start in ("[" * 2000, '["', '{"token":1,"x":['):
-        body = (start + filling * (1_000_000 // len(filling))).encode()
+        body = (start + filling * (200_000 // len(filling))).encode()
         before = process_time()
         assert read(body).event is None
         assert process_time() - before < 5
 
 
 @pytest.mark.parametrize("filling", ["1", "[]", '"é"', '{"a":1}'])
-def test_a_megabyte_of_data_is_read_in_linear_time(filling: str) -> None:
-    """As an event."""
-    body = holding(f"[{','.join([filling] * (1_000_000 // (len(filling) + 1)))}]")
+def test_a_long_event_is_read_in_linear_time(filling: str) -> None:
+    """All of it is looked at, once."""
+    body = holding(f"[{','.join([filling] * (200_000 // (len(filling) + 1)))}]")
     before = process_time()
     assert read(body).event is not None
     assert process_time() - before < 5

@@ -142,8 +142,8 @@ def test_a_python_warning_is_a_record(lines: Lines) -> None:
     """SQLAlchemy warns through them."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logging.captureWarnings(False)
-        logging.captureWarnings(True)
+        logging.captureWarnings(False)  # what the fixture took over, pytest has taken back since
+        logs.configure(json=True)
         warnings.warn("watch out", UserWarning, stacklevel=1)
     assert "UserWarning: watch out" in lines()[0]["event"]
 

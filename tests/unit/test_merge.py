@@ -10,10 +10,9 @@ from provisioning.events import Json, Version, digest
 from provisioning.merge import Key, Kind, Register, Registers, Write, dump, fold, load, merge, newest
 
 NAMES = ("email", "active", "groups", "$deleted")
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(codec="utf-8"))
+values: st.SearchStrategy[Json] = st.sampled_from(
+    [None, True, False, 0, 1, 1.0, -0.0, 10**400, "", "1", "é", [], [{}], [{"id": "group_1"}], {"a": 1, "b": None}, {"b": None, "a": 1}]
 )
-values: st.SearchStrategy[Json] = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text("ab"), inner), max_leaves=4)
 says = st.dictionaries(st.sampled_from(NAMES), values)
 
 
@@ -26,6 +25,10 @@ def writes(draw: st.DrawFn) -> Write:
 
 
 histories = st.lists(writes(), max_size=8)
+
+
+def write_of(at: int, statements: dict[str, Json], hints: dict[str, Json] | None = None) -> Write:
+    return Write(Kind.GROUP, Key("org_1", "group_1"), Version(1, at, 0, 0, ""), statements, hints or {})
 
 
 def after(history: list[Write], registers: Registers | None = None) -> Registers:
@@ -56,7 +59,6 @@ def test_any_order_any_repetition_and_any_batches_end_in_the_same_registers(hist
     for start, end in pairwise([0, *cuts, len(again)]):
         registers = after(again[start:end], load(json.loads(json.dumps(dump(registers)))))
     assert same(registers, after(history))
-    assert json.dumps(dump(registers)) == json.dumps(dump(after(history)))
 
 
 @given(histories, writes())
@@ -95,10 +97,6 @@ def test_merging_leaves_the_registers_it_was_given_as_they_were() -> None:
     assert before == kept
 
 
-def write_of(at: int, statements: dict[str, Json], hints: dict[str, Json] | None = None) -> Write:
-    return Write(Kind.GROUP, Key("org_1", "group_1"), Version(1, at, 0, 0, ""), statements, hints or {})
-
-
 def test_a_statement_beats_every_hint_and_a_hint_the_older_ones() -> None:
     """In either order; a null that is stated is a statement."""
     old, new = write_of(1, {"email": None}), write_of(2, {}, {"email": "hint", "name": "new"})
@@ -129,12 +127,12 @@ def test_what_is_dumped_can_be_loaded(history: list[Write]) -> None:
     assert all(type(register.version) is Version for register in loaded.values())
 
 
-@given(histories, st.randoms(use_true_random=False))
-def test_equal_registers_dump_equally(history: list[Write], random: object) -> None:
+@given(histories)
+def test_equal_registers_dump_equally(history: list[Write]) -> None:
     """Whatever order their keys were written in; a version is written once, the newest first."""
     registers = after(history)
     dumped = dump(registers)
-    assert json.dumps(dump(dict(reversed(registers.items())))) == json.dumps(dumped)
+    assert json.dumps(dump(dict(reversed(list(registers.items()))))) == json.dumps(dumped)
     versions = [tuple(version) for version, _ in dumped if isinstance(version, list)]
     assert versions == sorted({tuple(register.version) for register in registers.values()}, reverse=True)
 

@@ -1,7 +1,7 @@
 """The operators' commands. Exit code 0: done; 1: failed, with one line on stderr that says what; 2: wrong usage; 130: interrupted.
 
-Commands are declared here and carried out by the modules beside, each imported when its command runs: importing them all takes
-two seconds, which `--help`, a typing mistake or a shell's completion should not cost.
+Commands are declared here and carried out by the modules beside, each imported when its command runs: importing them all takes more
+than a second, which `--help`, a typing mistake or a shell's completion should not cost.
 """
 # ruff: noqa: PLC0415
 
@@ -26,8 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-deliveries = typer.Typer(help="Look into the webhooks that were received, and handle one again.", no_args_is_help=True)
-app.add_typer(deliveries, name="deliveries")
+inbox = typer.Typer(help="Look into the webhooks that were received, and handle one again.", no_args_is_help=True)
+app.add_typer(inbox, name="deliveries")
 
 Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="The port to listen on.")]
 
@@ -63,8 +63,8 @@ def options(
     """Options that belong to no command."""
 
 
-@app.command(epilog=_examples("provisioning serve", "provisioning serve --host 0.0.0.0 --port 8080 --workers 2"))
-def serve(
+@app.command("serve", epilog=_examples("provisioning serve", "provisioning serve --host 0.0.0.0 --port 8080 --workers 2"))
+def start(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every one of this machine.")] = "127.0.0.1",
     port: Port = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
@@ -74,40 +74,41 @@ def serve(
     It does not migrate the database: until `provisioning migrate` has, /health/ready says so. SIGTERM ends it once the requests under way
     are answered, at most 8 seconds later.
     """
-    from provisioning.cli.serve import serve as run
+    from provisioning.cli.serve import serve
 
-    run(host, port, workers)
+    serve(host, port, workers)
 
 
-@app.command(epilog=_examples("provisioning dev", "provisioning dev --port 9000"))
-def dev(port: Port = 8000) -> None:
+@app.command("dev", epilog=_examples("provisioning dev", "provisioning dev --port 9000"))
+def develop(port: Port = 8000) -> None:
     """Start the service on this machine, with all that is missing made: what ./run does.
 
     A webhook secret and an API key are written to .env unless there are some, the database is migrated, and the commands to try are
     printed. It listens on 127.0.0.1 only.
     """
-    from provisioning.cli.dev import dev as run
+    from provisioning.cli.dev import dev
 
-    run(port)
+    dev(port)
 
 
-@app.command(epilog=_examples("provisioning migrate", "DATABASE_URL=postgresql://… provisioning migrate"))
-def migrate() -> None:
+@app.command("migrate", epilog=_examples("provisioning migrate", "DATABASE_URL=postgresql://… provisioning migrate"))
+def migrate_database() -> None:
     """Bring the database to this release's tables. Safe to run at any time, and from several machines at once."""
-    from provisioning.cli.migrate import migrate as run
+    from provisioning.cli.migrate import migrate
 
-    run()
+    migrate()
 
 
 @app.command(
+    "send",
     epilog=_examples(
         "provisioning send event.json",
         "provisioning send tests/payloads/*.json",
         "provisioning send --webhook-id msg_1 event.json",
         "jq .event saved.json | provisioning send -",
-    )
+    ),
 )
-def send(
+def send_files(
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="JSON files, each one event; - reads standard input.")],
     url: Annotated[str | None, typer.Option(help="Where to post to.", show_default="the service on this machine, at $PORT or 8000")] = None,
     webhook_id: Annotated[
@@ -118,51 +119,51 @@ def send(
 
     The bytes of a file are posted as they are, one after another. The exit code is 1 unless every answer was a 2xx.
     """
-    from provisioning.cli.send import send as run
+    from provisioning.cli.send import send
 
-    run(files, url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/webhooks/scalekit", webhook_id)
+    send(files, url or f"http://127.0.0.1:{os.environ.get('PORT') or 8000}/webhooks/scalekit", webhook_id)
 
 
-@app.command(epilog=_examples("provisioning check", "provisioning check && provisioning serve"))
-def check() -> None:
+@app.command("check", epilog=_examples("provisioning check", "provisioning check && provisioning serve"))
+def check_setup() -> None:
     """Say of the configuration, the database, its migrations and Scalekit's API whether it is fine, and what to do where it is not."""
-    from provisioning.cli.check import check as run
+    from provisioning.cli.check import check
 
-    run()
+    check()
 
 
-@deliveries.command(
+@inbox.command(
     "list", epilog=_examples("provisioning deliveries list --limit 100", "provisioning deliveries list --json | jq '.data[].error'")
 )
-def list_deliveries(
+def list_inbox(
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API answers it.")] = False,
 ) -> None:
     """The deliveries received last, newest first, without their payloads."""
-    from provisioning.cli.deliveries import list_deliveries as run
+    from provisioning.cli.deliveries import list_deliveries
 
-    run(limit, as_json=as_json)
+    list_deliveries(limit, as_json=as_json)
 
 
-@deliveries.command("show", epilog=_examples("provisioning deliveries show msg_2YhkWJAZdsYQ"))
-def show_delivery(webhook_id: Annotated[str, typer.Argument(help="Its webhook-id, as the list shows it.")]) -> None:
+@inbox.command("show", epilog=_examples("provisioning deliveries show msg_2YhkWJAZdsYQ"))
+def show_one(webhook_id: Annotated[str, typer.Argument(help="Its webhook-id, as the list shows it.")]) -> None:
     """One delivery with its payload, which holds personal data."""
-    from provisioning.cli.deliveries import show_delivery as run
+    from provisioning.cli.deliveries import show_delivery
 
-    run(webhook_id)
+    show_delivery(webhook_id)
 
 
-@deliveries.command("replay", epilog=_examples("provisioning deliveries replay msg_2YhkWJAZdsYQ"))
-def replay_deliveries(
+@inbox.command("replay", epilog=_examples("provisioning deliveries replay msg_2YhkWJAZdsYQ"))
+def replay(
     webhook_ids: Annotated[list[str], typer.Argument(metavar="WEBHOOK_ID…", help="In the order to handle them.")],
 ) -> None:
     """Handle stored deliveries again, as if they had just arrived.
 
     Nothing is undone by it: an old event never overrides a newer one. The exit code is 1 if one failed again.
     """
-    from provisioning.cli.deliveries import replay_deliveries as run
+    from provisioning.cli.deliveries import replay_deliveries
 
-    run(webhook_ids)
+    replay_deliveries(webhook_ids)
 
 
 def _fail(line: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import typer
@@ -52,27 +53,23 @@ def _keys(settings: Settings) -> str:
 
 
 def _of_database(url: str) -> Iterator[Finding]:
-    database = Database(url, pool_size=1)
     try:
-        with database.reading() as session:
-            version = ".".join(map(str, session.connection().dialect.server_version_info or ()))
+        with closing(Database(url, pool_size=1)) as database, database.reading() as session:
+            dialect = session.connection().dialect
+            version = ".".join(map(str, dialect.server_version_info or ()))
             to_do = migrations.state(session)
-        yield Finding("database", True, f"{'SQLite' if database.dialect == 'sqlite' else 'PostgreSQL'} {version}")
+        yield Finding("database", True, f"{'SQLite' if dialect.name == 'sqlite' else 'PostgreSQL'} {version}")
         yield Finding("migrations", to_do is None, to_do or "at this release's tables")
     except Unavailable as error:
         yield Finding("database", False, f"{error} Is DATABASE_URL right, and the server running?")
-    finally:
-        database.close()
 
 
 def _of_scalekit(settings: Settings) -> Finding:
-    client = ScalekitClient(settings)
     try:
-        asyncio.run(client.sign_in())
+        with closing(ScalekitClient(settings)) as client:
+            asyncio.run(client.sign_in())
     except ScalekitNotConfigured as error:
         return Finding("scalekit", True, f"{error} Webhooks work without; portal links do not.")
     except ScalekitError as error:
         return Finding("scalekit", False, f"{error} Are SCALEKIT_ENVIRONMENT_URL, SCALEKIT_CLIENT_ID and SCALEKIT_CLIENT_SECRET right?")
-    finally:
-        client.close()
     return Finding("scalekit", True, f"signed in at {settings.scalekit_environment_url}")

@@ -3,11 +3,12 @@
 import json
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 import typer
 
+from provisioning import logs
 from provisioning.cli.terminal import plain, print_table
 from provisioning.db import migrations
 from provisioning.db.deliveries import StoredDelivery, one_delivery, page_of_deliveries
@@ -17,14 +18,14 @@ from provisioning.events import rfc3339
 from provisioning.inbox import Inbox, Outcome
 from provisioning.settings import Settings, load_settings
 
-NOW = (datetime.max.replace(tzinfo=UTC), "")
+END_OF_TIME = (datetime.max.replace(tzinfo=UTC), "")
 BAD = frozenset({Outcome.FAILED, Outcome.DEAD_LETTERED})
 
 
 def list_deliveries(limit: int, *, as_json: bool) -> None:
     """Print the last `limit` deliveries, newest first. Raises ConfigurationError, Unavailable."""
     with _database(load_settings()) as database, database.reading() as session:
-        rows = [_shown(each) for each in page_of_deliveries(session, before=NOW, limit=limit)]
+        rows = [_shown(each) for each in page_of_deliveries(session, before=END_OF_TIME, limit=limit)]
     if as_json:
         typer.echo(json.dumps({"data": rows}, indent=2))
         return
@@ -49,6 +50,7 @@ def replay_deliveries(webhook_ids: list[str]) -> None:
     Raises ConfigurationError, NotFound, ProvisioningError for one whose payload was not kept, Unavailable.
     """
     settings = load_settings()
+    logs.configure()
     with _database(settings) as database:
         inbox = Inbox(database, link_users_by_email=settings.link_users_by_email, environment_id=settings.environment_id)
         receipts = inbox.replay(webhook_ids)
@@ -61,15 +63,12 @@ def replay_deliveries(webhook_ids: list[str]) -> None:
 @contextmanager
 def _database(settings: Settings) -> Iterator[Database]:
     """The database, migrated. Raises ConfigurationError, Unavailable."""
-    database = Database(settings.database_url.get_secret_value(), pool_size=1)
-    try:
+    with closing(Database(settings.database_url.get_secret_value(), pool_size=1)) as database:
         with database.reading() as session:
             to_do = migrations.state(session)
         if to_do:
             raise ConfigurationError(to_do)
         yield database
-    finally:
-        database.close()
 
 
 def _shown(row: StoredDelivery) -> dict[str, str | int | None]:

@@ -1,5 +1,7 @@
 """Brings the database to this release's tables, and says from where to where."""
 
+from contextlib import closing
+
 import typer
 from alembic.runtime.migration import MigrationContext
 
@@ -15,18 +17,15 @@ def migrate() -> None:
 
 def migrated(url: str) -> str:
     """Migrate the database at `url` and return a line that says what that took. Raises Unavailable."""
-    before = _revision(url)
+    before, to_do = _look(url)
+    if to_do is None:
+        return f"Nothing to do: the database is at {before}."
     migrations.upgrade(url)
-    after = _revision(url)
-    if before == after:
-        return f"Nothing to do: the database is at {after}."
+    after, _ = _look(url)
     return f"Migrated the database from {before or 'empty'} to {after}."
 
 
-def _revision(url: str) -> str | None:
-    database = Database(url, pool_size=1)
-    try:
-        with database.reading() as session:
-            return MigrationContext.configure(session.connection()).get_current_revision()
-    finally:
-        database.close()
+def _look(url: str) -> tuple[str | None, str | None]:
+    """The database's revision, and what there is to do."""
+    with closing(Database(url, pool_size=1)) as database, database.reading() as session:
+        return MigrationContext.configure(session.connection()).get_current_revision(), migrations.state(session)

@@ -4,7 +4,7 @@ import errno
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import structlog
 from uvicorn import Config, Server
@@ -84,13 +84,10 @@ def _leave(*_: object) -> None:
 
 def _warn_unless_migrated(settings: Settings) -> None:
     """Say it now; /health/ready keeps saying it. Neither keeps the service from starting: a migration can come, the database come back."""
-    database = Database(settings.database_url.get_secret_value(), pool_size=1)
     try:
-        with database.reading() as session:
+        with closing(Database(settings.database_url.get_secret_value(), pool_size=1)) as database, database.reading() as session:
             to_do = migrations.state(session)
     except Unavailable as error:
         to_do = str(error)
-    finally:
-        database.close()
     if to_do:
         _log.warning("not_ready", reason=to_do)

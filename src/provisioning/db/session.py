@@ -24,7 +24,7 @@ STALLED_SECONDS = 4.5
 # SQLSTATE classes and codes that say "not now": connection, resources, operator intervention, a standby that only reads.
 _AWAY = ("08", "53", "57", "58", "25006", "55P03", "3D000", "28")
 _CONTENDED = ("40001", "40P01")
-_SQLITE_AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+_SQLITE_AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 
 
 class Contended(Exception):
@@ -139,9 +139,11 @@ def _named_failures() -> Iterator[None]:
     except exc.TimeoutError as error:
         raise Unavailable("The database has no free connection.") from error
     except exc.DBAPIError as error:
-        if error.connection_invalidated or _code(error).startswith(_CONTENDED):
+        # Where SQLite has ended the whole transaction, going back to a savepoint fails in its turn and hides why.
+        first = error.__context__ if isinstance(error.__context__, exc.DBAPIError) else error
+        if first.connection_invalidated or _code(first).startswith(_CONTENDED):
             raise Contended from error
-        if _code(error).startswith(_AWAY + _SQLITE_AWAY) or _never_connected(error):
+        if _code(first).startswith(_AWAY + _SQLITE_AWAY) or _never_connected(first):
             raise Unavailable from error
         raise
 

@@ -34,6 +34,9 @@ DEADLINE = 10.0  # seconds; design.md, Failures
 THREADS = 8
 WAITING = 24
 
+MESSAGE_CHARACTERS = 500  # of the vendor's words, which may be a whole page of a proxy's
+
+# design.md, Failures: what is away is a 504 like what is silent; 503 says that waiting helps.
 REFUSED: Failure = (ScalekitRefused, "Scalekit refused the call, or gave an answer that cannot be used.")
 AWAY: Failure = (ScalekitTimeout, "Scalekit cannot be reached.")
 SILENT: Failure = (ScalekitTimeout, "Scalekit did not answer in time.")
@@ -53,7 +56,8 @@ class ScalekitClient:
 
     A call that outlasts `deadline` seconds is answered with ScalekitTimeout, but its thread cannot be stopped: it keeps its place in the
     pool until the SDK lets go of it (a silent token endpoint: 30 s, a silent API: the deadline again). So an API that hangs costs
-    `threads` threads and no more; beyond them `waiting` calls wait, on their own deadline, and the next is refused at once.
+    `threads` threads and no more; beyond them `waiting` calls wait, on their own deadline, and the next is refused at once. The price:
+    a process that ends meanwhile waits for such a token request too (measured).
     """
 
     def __init__(self, settings: Settings, *, deadline: float = DEADLINE, threads: int = THREADS, waiting: int = WAITING) -> None:
@@ -157,4 +161,4 @@ def _translated(failures: Mapping[str, Failure]) -> Iterator[None]:
 
 def _failure(failure: Failure, vendor_message: str = "") -> ScalekitError:
     kind, message = failure
-    return kind(message, vendor_message)
+    return kind(message, vendor_message[:MESSAGE_CHARACTERS])

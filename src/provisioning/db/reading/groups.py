@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, bindparam, distinct, func, not_, select
+from sqlalchemy import RowMapping, and_, bindparam, distinct, func, not_, select
 from sqlalchemy.orm import Session
 
-from provisioning.db.models import groups, memberships
+from provisioning.db.models import groups, memberships, users
 from provisioning.db.reading.membership import effective, with_membership
 from provisioning.errors import NotFound
 
@@ -55,9 +55,12 @@ PAGE_WITH_DELETED = _GROUPS.where(groups.c.id > bindparam("after")).order_by(gro
 PAGE = PAGE_WITH_DELETED.where(not_(groups.c.deleted))
 COUNTS = (
     select(memberships.c.group_id, func.count(distinct(memberships.c.user_id)))
-    .select_from(with_membership)
+    .select_from(
+        with_membership.join(users, and_(users.c.organization_id == memberships.c.organization_id, users.c.id == memberships.c.user_id))
+    )
     .where(
         effective,
+        users.c.active,
         memberships.c.organization_id == bindparam("organization_id"),
         memberships.c.group_id.in_(bindparam("ids", expanding=True)),
     )

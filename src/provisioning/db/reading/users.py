@@ -68,19 +68,31 @@ class UserFilter:
     role: str | None = None
     directory_user_id: str | None = None
 
+    @property
+    def contradictory(self) -> bool:
+        """Whether nobody can match: an inactive user in a group, or an address that is none."""
+        for_active = self.group_id is not None or self.role is not None
+        return (for_active and self.active is False) or (self.email is not None and email_key(self.email) is None)
+
+    @property
+    def given(self) -> dict[str, str | bool]:
+        """What is given, by the names of `selection.page`; a group or a role asks for active users."""
+        active = True if self.group_id is not None or self.role is not None else self.active
+        asked = {
+            "email_key": email_key(self.email),
+            "active": active,
+            "group_id": self.group_id,
+            "role": self.role,
+            "directory_user_id": self.directory_user_id,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
 
 def page_of_users(session: Session, organization_id: str, wanted: UserFilter, *, after: str, limit: int) -> list[User]:
     """Return up to `limit` users that match, in the order of their ids, from the first one behind `after` ("": from the start)."""
-    given: dict[str, object] = {
-        "email_key": email_key(wanted.email),
-        "active": wanted.active,
-        "group_id": wanted.group_id,
-        "role": wanted.role,
-        "directory_user_id": wanted.directory_user_id,
-    }
-    if wanted.email is not None and given["email_key"] is None:
+    if wanted.contradictory:
         return []
-    given = {name: value for name, value in given.items() if value is not None}
+    given = wanted.given
     parameters = {"organization_id": organization_id, "after": after, "limit": limit, **given}
     return _completed(session, organization_id, session.execute(selection.page(frozenset(given)), parameters).mappings().all())
 

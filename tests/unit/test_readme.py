@@ -1,0 +1,108 @@
+"""The README says what the code does: every list and table in it is held to the code that it speaks of."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from provisioning import cli
+from provisioning.app import create_app
+from provisioning.dispatcher import HANDLERS
+from provisioning.inbox import Outcome
+from provisioning.settings import VARIABLES, Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SOURCES = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py") if file.name != "settings.py")
+
+
+def section(title: str) -> str:
+    """Return the text below a heading, up to the next heading of its level or above."""
+    level, text = re.search(rf"^(#+) {title}$\n(.*)", README, re.MULTILINE | re.DOTALL).groups()  # type: ignore[union-attr]
+    return re.split(rf"^#{{1,{len(level)}}} ", text, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of the first table in `text`, without its header and without backticks."""
+    lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)[0].splitlines()  # type: ignore[index]
+    return [[cell.strip().replace("`", "") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+def test_the_events_to_select_are_those_that_are_handled() -> None:
+    """The list to copy into Scalekit's dashboard, and the table of what each event does."""
+    listed = re.search(r"```text\n(\s*organization\..*?)```", section("Connect Scalekit"), re.DOTALL)
+    assert listed
+    assert listed[1].split() == list(HANDLERS)
+    assert [row[0] for row in rows(section("Events"))] == list(HANDLERS)
+
+
+def test_every_outcome_is_explained() -> None:
+    """With the status that it is answered with: only `failed` is sent again."""
+    outcomes = rows(section("Events").split("outcome**", 1)[1])
+    assert {row[0]: row[1] for row in outcomes} == {outcome: "500" if outcome is Outcome.FAILED else "201" for outcome in Outcome}
+
+
+def test_the_settings_are_those_that_there_are() -> None:
+    """Each variable once, in the table or, when no code uses it, among the reserved ones; with its default."""
+    table = {row[0]: row[1] for row in rows(section("Settings"))}
+    reserved = re.findall(r"`([A-Z_]+)`", section("Settings").split("Reserved:", 1)[1])
+    used = {name for name, variable in VARIABLES.items() if re.search(rf"\.{variable.attribute}\b", SOURCES)}
+    assert set(table) == used
+    assert set(reserved) == VARIABLES.keys() - used
+    unset = {"PROVISIONING_ALLOWED_HOSTS": "any"}
+    assert table == {name: VARIABLES[name].default or unset.get(name, "none") for name in table}
+
+
+def test_the_endpoints_are_those_that_there_are() -> None:
+    """Everything of the OpenAPI description, and the page that shows it."""
+    settings = Settings(scalekit_webhook_secrets="whsec_bm90IGEgcmVhbCBzZWNyZXQsIGp1c3QgdGVzdHMh")  # type: ignore[arg-type]
+    described = {f"{method.upper()} {path}" for path, methods in create_app(settings).openapi()["paths"].items() for method in methods}
+    listed = [endpoint for row in rows(section("HTTP endpoints")) for endpoint in row[0].split(", ")]
+    assert sorted(listed) == sorted({*described, "GET /docs"})
+
+
+def commands(group: Any = None, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the commands that the program has, each by its words."""
+    group = group or typer.main.get_command(cli.app)
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        found |= commands(command, (*path, name)) if hasattr(command, "commands") else {" ".join((*path, name)): command}
+    return found
+
+
+def test_the_commands_are_those_that_there_are() -> None:
+    """The table has a row for each."""
+    listed = [re.split(r" \[| [A-Z]", row[0])[0] for row in rows(section("Commands"))]
+    assert sorted(listed) == sorted(f"provisioning {name}" for name in commands())
+
+
+def shown() -> list[str]:
+    """Return every command line of the README: those in its blocks of shell, and those in its text."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+    in_blocks = re.findall(r"^(?:provisioning|\./run)\b[^#\n]*", blocks, re.MULTILINE)
+    return sorted(
+        {line.strip() for line in [*in_blocks, *re.findall(r"`((?:provisioning|\./run|deliveries)(?: [^`]+)?)`", README)]}
+        - {"deliveries", "provisioning", "provisioning …"}
+    )
+
+
+@pytest.mark.parametrize("line", shown())
+def test_every_command_shown_exists(line: str) -> None:
+    """Its words are a command, and its options are that command's."""
+    words = re.sub(r"[\[\]]", " ", line.removeprefix("provisioning ").removeprefix("./run")).split()
+    name = next((name for name in commands() if words[: len(name.split())] == name.split()), None)
+    if name is None:
+        assert line.startswith("./run")
+        assert not words or f"./run {words[0]}" in (ROOT / "run").read_text(encoding="utf-8")
+        return
+    options = {option for parameter in commands()[name].params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_every_link_within_leads_somewhere() -> None:
+    """An anchor is a heading's words, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]*)\)", README)) <= anchors
