@@ -155,7 +155,7 @@ def test_deliveries_are_sent_listed_shown_and_replayed(command: Command, tmp_pat
     replayed = operator.run("deliveries", "replay", "msg_1", "msg_2")
     assert (replayed.returncode, replayed.stdout.splitlines()[1:]) == (
         1,
-        ["msg_1\tprocessed\tevt_118462867057559311\t-", "msg_2\tdead_lettered\t-\tThe event has no type."],
+        ["msg_1\tprocessed\tevt_118462867057559311\t-", f"msg_2\tdead_lettered\t-\t{over_http[0]['error']}"],
     )
 
 
