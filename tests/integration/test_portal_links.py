@@ -52,11 +52,11 @@ def serve(emulator: Emulator, tmp_path: Path) -> Iterator[Serve]:
 
 
 @contextmanager
-def limited(service: TestClient, *, deadline: float = 10, threads: int = 8, waiting: int = 24) -> Iterator[None]:
+def limited(service: TestClient, *, deadline: float = 10, threads: int = 8) -> Iterator[None]:
     """Gives a running service a Scalekit client with these limits."""
     assert isinstance(service.app, FastAPI)
     state = service.app.state
-    client = ScalekitClient(state.services.settings, deadline=deadline, threads=threads, waiting=waiting)
+    client = ScalekitClient(state.services.settings, deadline=deadline, threads=threads)
     state.services = dataclasses.replace(state.services, scalekit=client)
     with closing(client):
         yield
@@ -219,7 +219,7 @@ def test_a_full_pool_is_a_503_with_retry_after(serve: Serve) -> None:
     """Too many waiting here is our doing: come back."""
     service = serve()
 
-    with limited(service, threads=1, waiting=-1):  # no place at all
+    with limited(service, threads=0):  # no place at all
         answer = service.post(LINKS, headers=key("backend"))
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

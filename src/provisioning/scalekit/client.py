@@ -7,7 +7,7 @@ the API is away, and receiving webhooks needs neither.
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC
 from functools import partial
@@ -31,8 +31,7 @@ Answer = TypeVar("Answer")
 Failure = tuple[type[ScalekitError], str]
 
 DEADLINE = 10.0  # seconds; design.md, Failures
-THREADS = 8
-WAITING = 24
+THREADS = 16
 
 MESSAGE_CHARACTERS = 500  # of the vendor's words, which may be a whole page of a proxy's
 
@@ -54,17 +53,15 @@ CALLING: Mapping[str, Failure] = {**BUILDING, "NOT_FOUND": (UnknownOrganization,
 class ScalekitClient:
     """Calls to one Scalekit environment. Nothing happens before the first; `close` ends what still runs.
 
-    A call that outlasts `deadline` seconds is answered with ScalekitTimeout, but its thread cannot be stopped: it keeps its place in the
-    pool until the SDK lets go of it (a silent token endpoint: 30 s, a silent API: the deadline again). So an API that hangs costs
-    `threads` threads and no more; beyond them `waiting` calls wait, on their own deadline, and the next is refused at once. The price:
-    a process that ends meanwhile waits for such a token request too (measured).
+    A call that outlasts `deadline` seconds is answered with ScalekitTimeout, but its thread cannot be stopped: it keeps its place until
+    the SDK lets go of it (a silent token endpoint: 30 s, a silent API: the deadline again). So an API that hangs costs `threads` threads
+    and no more; the next call is refused at once. They are daemons: unlike those of an executor, they hold up no process that ends.
     """
 
-    def __init__(self, settings: Settings, *, deadline: float = DEADLINE, threads: int = THREADS, waiting: int = WAITING) -> None:
+    def __init__(self, settings: Settings, *, deadline: float = DEADLINE, threads: int = THREADS) -> None:
         self._settings = settings
         self._deadline = deadline
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="scalekit")
-        self._places = threading.BoundedSemaphore(threads + waiting)
+        self._places = threading.BoundedSemaphore(threads)
         self._building: Future[VendorClient] | None = None
         self._building_lock = threading.Lock()
 
@@ -82,22 +79,31 @@ class ScalekitClient:
         return await self._call(partial(self._portal_link, organization_id, features))
 
     def close(self) -> None:
-        """Lets go of the pool and cuts the connection: a call that waits for the API ends, one that waits for a token when it times out."""
-        self._pool.shutdown(wait=False)
+        """Cuts the connection: a call that waits for the API ends, one that waits for a token when it times out."""
         if self._building and self._building.done() and not self._building.exception():
             self._building.result().core_client.grpc_secure_channel.close()
 
     async def _call(self, function: Callable[[], Answer]) -> Answer:
         if not self._places.acquire(blocking=False):
             raise ScalekitUnavailable("Too many calls to Scalekit are waiting.")
-        future = self._pool.submit(function)
-        # Runs when the thread ends or, if none had begun, when the deadline cancels: never while a thread is still busy with it.
-        future.add_done_callback(lambda _: self._places.release())
+        future: Future[Answer] = Future()
+        future.set_running_or_notify_cancel()  # the deadline cannot cancel it, only stop waiting for it
+        threading.Thread(target=self._run, args=(function, future), name="scalekit", daemon=True).start()
         try:
             async with asyncio.timeout(self._deadline):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
             raise _failure(SILENT) from None
+
+    def _run(self, function: Callable[[], Answer], future: Future[Answer]) -> None:
+        try:
+            answer = function()
+        except Exception as error:  # broad: it belongs to whoever waits for the call
+            self._places.release()
+            future.set_exception(error)
+        else:
+            self._places.release()
+            future.set_result(answer)
 
     def _portal_link(self, organization_id: str, features: Sequence[Feature]) -> PortalLink:
         client = self._client()
