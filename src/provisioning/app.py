@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ],
         openapi_url=None,  # api/docs.py serves it
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what a generated client calls the operation
     )
     problems.install(app)
     docs.install(app)

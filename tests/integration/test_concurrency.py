@@ -13,7 +13,8 @@ from typing import TypeAlias
 import pytest
 from databases import Databases
 from factories import ORGANIZATION, delivery, delivery_rows, event, named, roles, state, user_rows
-from sqlalchemy import select, text
+from faults import AT_STATEMENT, failing
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from provisioning.accounts import show
@@ -21,27 +22,12 @@ from provisioning.db import users as accounts
 from provisioning.db.models import directory_users
 from provisioning.db.session import Contended, Database
 from provisioning.events import Delivery, Json
-from provisioning.inbox import Inbox, Receipt
+from provisioning.inbox import Inbox, Outcome, Receipt
 from provisioning.merge import Key
 
 PATIENCE_SECONDS = 120
 
 Batches: TypeAlias = Sequence[Sequence[Delivery]]
-
-
-class Counting(Database):
-    """A database that counts how often a batch lost against another and was done again."""
-
-    contended = 0
-
-    @contextmanager
-    def writing(self) -> Iterator[Session]:
-        try:
-            with super().writing() as session:
-                yield session
-        except Contended:
-            self.contended += 1
-            raise
 
 
 class Crew:
@@ -160,68 +146,126 @@ def test_two_newcomers_at_once_make_one_user_whenever_they_should(database_url: 
     assert behind == sorted([f"left_{number}", f"right_{number}"] for number in range(200))
 
 
-def crowd(databases: Sequence[Database], work: Sequence[Batches]) -> list[Receipt]:
-    """Receive each of the `work` in a thread and over a database object of its own, all at once."""
+class Counting(Database):
+    """A database that counts how often a batch lost against another one and was done again."""
+
+    contended = 0
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        try:
+            with super().writing() as session:
+                yield session
+        except Contended:
+            self.contended += 1
+            raise
+
+
+def in_threads(url: str, *work: Batches) -> tuple[list[Receipt], int]:
+    """Receive each of the `work` in a thread and over a database object of its own, all at once.
+
+    Returns the receipts, and how many batches had to be done again.
+    """
     start = ThreadBarrier(len(work))
 
     def receive(database: Database, batches: Batches) -> list[Receipt]:
         start.wait(PATIENCE_SECONDS)
         return [receipt for batch in batches for receipt in Inbox(database).receive(batch)]
 
-    with ThreadPoolExecutor(len(work)) as threads:
-        return [receipt for receipts in threads.map(receive, databases, work) for receipt in receipts]
+    with ExitStack() as stack:
+        databases = [stack.enter_context(closing(Counting(url))) for _ in work]
+        threads = stack.enter_context(ThreadPoolExecutor(len(work)))
+        receipts = [receipt for receipts in threads.map(receive, databases, work) for receipt in receipts]
+        return receipts, sum(database.contended for database in databases)
 
 
-def assert_users_show_who_is_behind_them(database: Database) -> None:
+def assert_users_show_who_is_behind_them(url: str) -> None:
     """What each user shows is what `accounts.show` says of the records as they are now."""
-    with database.reading() as session:
-        people = [Key(*key) for key in session.execute(select(directory_users.c.organization_id, directory_users.c.user_id).distinct()) if key[1]]
-        behind, granted = accounts.behind(session, people), accounts.grants(session, people)
+    with closing(Database(url)) as database, database.reading() as session:
+        linked = select(directory_users.c.organization_id, directory_users.c.user_id).where(directory_users.c.user_id.is_not(None))
+        people = {Key(*key) for key in session.execute(linked)}
+        behind, granted, stored = accounts.behind(session, people), accounts.grants(session, people), accounts.USERS.read(session, people)
         disabled = accounts.disabled_directories(session, (person for each in behind.values() for person in each))
-        stored = accounts.USERS.read(session, people)
+        assert people
         for key in people:
             shown = show(behind[key], disabled)
             assert shown.grants == granted[key]
             assert not accounts.differs(shown, stored[key])
 
 
-@pytest.mark.parametrize("batches", [15, pytest.param(300, marks=pytest.mark.proof)])
+def facts(random: Random, kinds: Sequence[str], size: int) -> list[Delivery]:
+    """So many events of forty people with few addresses, forty groups or two directories, at any time."""
+
+    def fact(kind: str) -> Delivery:
+        subjects, prefix = {"user": (40, "u"), "group": (40, "g"), "directory": (2, "dir_")}[kind.partition("_")[0]]
+        data: dict[str, Json] = {}
+        if prefix == "u":
+            data = {
+                "email": f"{random.randrange(12)}@example.com",
+                "dp_id": f"up_{random.randrange(12)}",
+                "active": random.random() < 0.8,
+                "directory_id": f"dir_{random.randrange(2)}",
+                "groups": named(*(f"g{number}" for number in random.sample(range(40), 3))),
+                "roles": roles(*random.sample(["admin", "member", "owner"], 2)),
+            }
+        return delivery(event(kind, f"{prefix}{random.randrange(subjects)}", at=random.randrange(10**6), **data))  # type: ignore[arg-type]
+
+    return [fact(random.choice(kinds)) for _ in range(size)]
+
+
+USERS = ("user_created", "user_updated", "user_updated", "user_deleted")
+GROUPS = ("group_created", "group_updated", "group_deleted")
+BATCHES = [12, pytest.param(300, marks=pytest.mark.proof)]
+
+
+@pytest.mark.parametrize("batches", BATCHES)
 def test_a_crowd_never_waits_in_a_ring(postgres_url: str, batches: int) -> None:
-    """Batches of the same people, groups and directories in every order: locks are taken in one order, so that nobody is a deadlock's victim."""
+    """The same people and groups in every order: locks are taken in one order, so that no batch is ever a deadlock's victim."""
     random = Random(batches)
-    with ExitStack() as stack:
-        databases = [stack.enter_context(closing(Counting(postgres_url))) for _ in range(4)]
-        work = [[random.sample(history(random, ORGANIZATION), 40) for _ in range(batches)] for _ in databases]
-        receipts = crowd(databases, work)
-        assert {receipt.outcome for receipt in receipts} == {"processed", "stale"}
-        print("contended", [database.contended for database in databases])
-        assert_users_show_who_is_behind_them(databases[0])
-    with closing(Database(postgres_url)) as database, database.reading() as session:
-        print("deadlocks", session.execute(text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")).scalar_one())
+    receipts, contended = in_threads(postgres_url, *([facts(random, USERS + GROUPS, 40) for _ in range(batches)] for _ in range(4)))
+    assert Counter(receipt.outcome for receipt in receipts).keys() == {"processed", "stale"}
+    assert contended == 0
+    assert_users_show_who_is_behind_them(postgres_url)
 
 
-def test_shared(postgres_url: str) -> None:
-    random = Random(5)
-    with ExitStack() as stack:
-        databases = [stack.enter_context(closing(Counting(postgres_url))) for _ in range(4)]
-        def b():
-            out=[]
-            for _ in range(30):
-                id_=f"u{random.randrange(40)}"
-                k=random.choice(["user_created","user_updated","user_deleted"])
-                data={}
-                if random.random()<.8: data["email"]=f"e{random.randrange(6)}@x.com"
-                if random.random()<.5: data["dp_id"]=f"d{random.randrange(6)}"
-                data["groups"]=named(*random.sample([f"g{number}" for number in range(14)], random.randrange(4)))
-                data["directory_id"]=f"dir_{random.randrange(2)}"
-                out.append(delivery(event(k,id_,at=random.randrange(1000),**data)))
-            if random.random()<.3: out.append(delivery(event(random.choice(["directory_enabled","directory_disabled"]),f"dir_{random.randrange(2)}",at=random.randrange(1000))))
-            random.shuffle(out)
-            return out
-        work = [[b() for _ in range(30)] for _ in databases]
-        receipts = crowd(databases, work)
-        assert {receipt.outcome for receipt in receipts} == {"processed", "stale"}
-        print("contended", [database.contended for database in databases])
-        assert_users_show_who_is_behind_them(databases[0])
-    with closing(Database(postgres_url)) as database, database.reading() as session:
-        print("deadlocks", session.execute(text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")).scalar_one())
+@pytest.mark.parametrize("batches", BATCHES)
+def test_a_crowd_never_waits_in_a_ring_when_events_fail(postgres_url: str, batches: int) -> None:
+    """Then events are applied apart, in their own order."""
+    random = Random(batches)
+    work = [[facts(random, USERS, 20) for _ in range(batches)] for _ in range(4)]
+    for batch in (batch for each in work for batch in each):
+        batch.insert(random.randrange(20), delivery(event("user_created", "bad")))
+    with closing(Database(postgres_url)) as database, failing(database, AT_STATEMENT):
+        receipts, contended = in_threads(postgres_url, *work)
+    assert Counter(receipt.outcome for receipt in receipts)[Outcome.FAILED] == 4 * batches
+    assert contended == 0
+    assert_users_show_who_is_behind_them(postgres_url)
+
+
+@pytest.mark.parametrize("batches", BATCHES)
+def test_directories_flip_while_their_people_change(postgres_url: str, batches: int) -> None:
+    """Whoever is seen for the first time, moves to a directory or is suspended meanwhile: in the end each user is as the records say."""
+    random = Random(batches)
+    flips = [[facts(random, ("directory_disabled", "directory_enabled"), 1) for _ in range(batches * 3)] for _ in range(2)]
+    changes = [[facts(random, USERS, 10) for _ in range(batches * 3)] for _ in range(2)]
+    in_threads(postgres_url, *flips, *changes)
+    assert_users_show_who_is_behind_them(postgres_url)
+
+
+def test_who_has_nothing_to_be_joined_on_is_made_once(postgres_url: str) -> None:
+    """There is nothing to lock then: one of two batches that make the same record at once is done again."""
+    with closing(Database(postgres_url)) as database:
+        Inbox(database).receive([delivery(event("group_created", "g"))])  # later batches do not wait for each other to make the organization
+        start = ThreadBarrier(2)
+
+        def receive(side: int) -> list[Receipt]:
+            receipts = []
+            for number in range(50):
+                letter = delivery(event("user_created", f"u{number}", at=side, name=str(side), number=1))
+                start.wait(PATIENCE_SECONDS)
+                receipts += Inbox(database).receive([letter])
+            return receipts
+
+        with ThreadPoolExecutor(2) as threads:
+            assert {receipt.outcome for receipts in threads.map(receive, range(2)) for receipt in receipts} <= {"processed", "stale"}
+        assert [(row["name"], row["active"]) for row in user_rows(database)] == [("1", True)] * 50

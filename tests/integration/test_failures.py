@@ -2,11 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
 import pytest
 from factories import delivery, delivery_rows, event, named, one_by_one, receive, roles, state
+from faults import AT_COMMIT, AT_STATEMENT, CANARY, failing
 from sqlalchemy import text
 
 from provisioning import dispatcher
@@ -14,45 +12,6 @@ from provisioning.db.session import Database
 from provisioning.events import Delivery, Event, EventType
 from provisioning.inbox import Inbox, Outcome
 from provisioning.merge import Write
-
-CANARY = "jane.canary@example.com"
-
-# What fails while a test wants it: each statement that writes the directory user `bad`, or the commit after it. The message quotes the row,
-# as drivers' do; SQLite's RAISE takes only a literal.
-FAIL = "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE integrity_constraint_violation USING MESSAGE = NEW; END $$"
-AT_STATEMENT = {
-    "postgresql": (
-        FAIL,
-        "CREATE TRIGGER fails BEFORE INSERT OR UPDATE ON directory_users FOR EACH ROW WHEN (NEW.id = 'bad') EXECUTE FUNCTION fail()",
-    ),
-    "sqlite": (
-        f"CREATE TRIGGER fails BEFORE INSERT ON directory_users WHEN NEW.id = 'bad' BEGIN SELECT RAISE(ABORT, '{CANARY}'); END",
-    ),
-}
-AT_COMMIT = {
-    "postgresql": (
-        FAIL,
-        "CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON directory_users DEFERRABLE INITIALLY DEFERRED"
-        " FOR EACH ROW WHEN (NEW.id = 'bad') EXECUTE FUNCTION fail()",
-    ),
-    "sqlite": (
-        "CREATE TABLE debts (creditor TEXT REFERENCES organizations DEFERRABLE INITIALLY DEFERRED)",
-        "CREATE TRIGGER fails AFTER INSERT ON directory_users WHEN NEW.id = 'bad' BEGIN INSERT INTO debts VALUES ('nobody'); END",
-    ),
-}
-MENDED = {"postgresql": ("DROP FUNCTION fail CASCADE",), "sqlite": ("DROP TRIGGER fails", "DROP TABLE IF EXISTS debts")}
-
-
-@contextmanager
-def failing(database: Database, cause: Mapping[str, Sequence[str]]) -> Iterator[None]:
-    """While this lasts, writing the directory user `bad` fails."""
-    for statements in (cause, MENDED):
-        with database.writing() as session:
-            for statement in statements[database.dialect]:
-                session.execute(text(statement))
-        if statements is cause:
-            yield
-
 
 def person(id_: str) -> Delivery:
     """The event that makes a person, under a webhook id named after them."""

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from databases import Databases
 from factories import delivery, delivery_rows, event, receive, state
-from outages import assert_received_once, opened, person, seconds_until_unavailable
+from faults import assert_received_once, opened, person, seconds_until_unavailable
 from sqlalchemy import event as listening
 from sqlalchemy import text
 

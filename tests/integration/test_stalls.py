@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 from factories import event, receive, state
-from outages import assert_received_once, opened, person, seconds_until_unavailable
+from faults import assert_received_once, opened, person, seconds_until_unavailable
 from sqlalchemy import text
 from stalling_proxy import StallingProxy
 

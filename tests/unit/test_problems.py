@@ -140,7 +140,7 @@ def test_unknown_routes_and_methods_are_problems(client: TestClient) -> None:
     [
         (f'{{"number": "{CANARY}"}}', "body.number"),
         (f'{{"number": 1, "{CANARY}": 1}}', "body"),
-        (f'{{"{CANARY}"', "body.1"),
+        (f'{{"{CANARY}"', "body.18"),
         (f'["{CANARY}"]', "body"),
     ],
 )

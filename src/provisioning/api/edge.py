@@ -4,10 +4,8 @@ Pure ASGI, outside FastAPI's own layers, so that no exception's text gets past i
 """
 
 import re
-from collections.abc import MutableMapping
 from secrets import token_hex
 from time import perf_counter
-from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -58,10 +56,9 @@ class _Exchange:
         given = Headers(scope=scope).get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16)
         self.status = 0
-        self.scope: MutableMapping[str, Any] = {**scope, "state": {**scope.get("state", {}), "request_id": self.request_id}}
+        scope.setdefault("state", {})["request_id"] = self.request_id
         self._method = scope["method"]
-        if self._method == "HEAD":
-            self.scope["method"] = "GET"
+        self.scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
         self._send = send
         self._began = perf_counter()
 

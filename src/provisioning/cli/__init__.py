@@ -6,7 +6,6 @@ than a second, which `--help`, a typing mistake or a shell's completion should n
 # ruff: noqa: PLC0415
 
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -44,8 +43,6 @@ def main() -> None:
         from provisioning.logs import describe
 
         _fail(describe(error))
-    finally:
-        _flush()
 
 
 def _print_version(wanted: bool) -> None:
@@ -169,11 +166,3 @@ def replay(
 def _fail(line: str) -> None:
     typer.secho(f"provisioning: {line}", fg=typer.colors.RED, err=True)
     raise SystemExit(1)
-
-
-def _flush() -> None:
-    """Write out what is left; a reader that went away (`| head`) is no failure worth a message at exit."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 _MIN_WEBHOOK_KEY_BYTES = 24  # as the standard asks; an empty key would verify whatever anybody signs
-_PLACEHOLDER = re.compile(r"(?i)[<>*…]|\.\.\.|xxxx|your[_-]|placeholder|(?:change|replace)[_-]?me|(?:your|webhook)[_-]?secret")
+_PLACEHOLDER = re.compile(r"(?i)[<>*…]|\.\.\.|x{8}|your[_-]|placeholder|(?:change|replace)[_-]?me|(?:your|webhook)[_-]?secret")
 _MIN_API_KEY_CHARACTERS = 32
 _API_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")  # shorter than any key: a swapped `key:name` puts no key into the logs
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
