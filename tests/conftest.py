@@ -4,7 +4,7 @@ import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import Protocol
 
@@ -12,6 +12,10 @@ import hypothesis
 import postgres
 import pytest
 from databases import Databases, PostgresDatabases, SqliteDatabases
+
+from provisioning.db.session import Database
+
+pytest_plugins = ["local_scalekit"]
 
 BOTH = ("sqlite", "postgresql")
 
@@ -105,6 +109,13 @@ def postgresql_databases(pytestconfig: pytest.Config) -> Iterator[Databases]:
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a fresh, migrated database; the test runs once on each kind."""
     yield from _fresh(request, request.param, migrated=True)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A fresh, migrated database, open."""
+    with closing(Database(database_url)) as opened:
+        yield opened
 
 
 @pytest.fixture(params=BOTH)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from provisioning.accounts import Candidate, DirectoryUser, email_key, join, show
 from provisioning.db import locks, records, users
+from provisioning.db.repository import Row
 from provisioning.db.session import Contended
 from provisioning.merge import DELETED, Key, Kind, Write, fold
 from provisioning.settings import LinkUsersByEmail
@@ -93,7 +94,7 @@ class Batch:
         """Bring memberships to what the changed directory users state; returns the users whose groups changed by it."""
         touched: set[Key] = set()
         gone: list[tuple[str, str, str]] = []
-        new: list[dict[str, object]] = []
+        new: list[Row] = []
         for person in self._changed():
             organization_id, id_ = person.key
             stored = self.before.get(person.key)
@@ -116,7 +117,9 @@ class Batch:
             behind = users.behind(self._session, found)
             disabled = users.disabled_directories(self._session, (person for each in behind.values() for person in each))
             granted = users.grants(self._session, found)
-            rows, gone, new = [], [], []
+            rows: list[Row] = []
+            gone: list[tuple[str, str, str, str]] = []
+            new: list[Row] = []
             for key in found:
                 shown = show(behind[key], disabled)
                 if shown.grants != granted[key] or key in touched or users.differs(shown, stored[key]):

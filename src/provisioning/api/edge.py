@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from provisioning.api.problems import problem
-from provisioning.logs import describe
 
 # Health checks say nothing, and a webhook has its own line; its refusals come from anybody, so they are logged at a bounded rate.
 _UNLOGGED = {"/health/live", "/health/ready", "/webhooks/scalekit"}
@@ -42,7 +41,7 @@ class Edge:
         try:
             await self._app(exchange.scope, receive, exchange.send)
         except Exception as error:  # the only broad one at this edge: its text may hold anything, so only its class and place are logged
-            _log.error("request_failed", error=describe(error))
+            _log.error("request_failed", error=str(error))
             if not exchange.status:
                 response = problem(exchange.request_id, 500, detail="Something unexpected failed; the log knows this request id.")
                 await response(scope, receive, exchange.send)

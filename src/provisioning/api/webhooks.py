@@ -63,7 +63,7 @@ async def receive_webhook(request: Request, parts: ServicesDep) -> Response:
 
 
 async def _verified(request: Request, parts: Services) -> tuple[SignedHeaders, bytes]:
-    """The headers and the body, proved to be Scalekit's. Raises Refused, or HTTPException for a body too large or slow; both are counted."""
+    """The headers and the body, proved to be Scalekit's. Raises Refused, HTTPException for a body too large or slow; both are counted."""
     try:
         if any(len(request.headers.getlist(name)) > 1 for name in _SIGNED):
             raise Refused("malformed", "A webhook header is there more than once.")

@@ -3,15 +3,18 @@
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import Boolean, ColumnElement, Select, and_, bindparam, literal, not_, select
+from sqlalchemy import BindParameter, Boolean, ColumnElement, Select, and_, bindparam, literal, not_, select
 
 from provisioning.db.models import directory_users, memberships, role_grants, users
 from provisioning.db.reading.membership import effective, there_is, with_membership
 
 _Id: TypeAlias = ColumnElement[Any]
 
-_organization_id, _after, _limit = bindparam("organization_id"), bindparam("after"), bindparam("limit")
-_group_id, _role = bindparam("group_id"), bindparam("role")
+_organization_id: BindParameter[str] = bindparam("organization_id")
+_after: BindParameter[str] = bindparam("after")
+_limit: BindParameter[int] = bindparam("limit")
+_group_id: BindParameter[str] = bindparam("group_id")
+_role: BindParameter[str] = bindparam("role")
 
 _shown = users.alias("shown")
 SHOWN = (

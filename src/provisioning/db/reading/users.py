@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, RowMapping, Select, and_, bindparam, select
+from sqlalchemy import BindParameter, Row, RowMapping, Select, and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from provisioning.accounts import email_key
@@ -108,7 +108,8 @@ def one_user(session: Session, organization_id: str, user_id: str) -> User:
 
 # What belongs to a page: unsorted, since asked for an order SQLite reads the whole organization in it; by joins that keep their order.
 _MAX_PARAMETERS = 10_000
-_organization_id, _ids = bindparam("organization_id"), bindparam("ids", expanding=True)
+_organization_id: BindParameter[str] = bindparam("organization_id")
+_ids: BindParameter[str] = bindparam("ids", expanding=True)
 _BEHIND = (
     select(
         directory_users.c.user_id,

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioning.db.session import Database
-
 if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
 
@@ -34,11 +32,3 @@ def emulator(started_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setenv(name, value)
     yield started_emulator
     started_emulator.faults.clear()
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """A fresh, migrated database, open."""
-    opened = Database(database_url)
-    yield opened
-    opened.close()
