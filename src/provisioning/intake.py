@@ -7,9 +7,11 @@ answered after the commit of its own delivery, or told to come again.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 from time import sleep
+from typing import TypeAlias
 
 from structlog import get_logger
 
@@ -20,6 +22,9 @@ from provisioning.logs import describe
 
 MAX_BATCH = 256  # each newcomer in it holds up to two of PostgreSQL's shared lock slots until the commit
 GATHER_SECONDS = 0.003
+DEADLINE_SECONDS = 4.8  # to have answered within 5; a stalled database is given up after 4.7, and says so itself
+
+Receive: TypeAlias = Callable[[Sequence[Delivery]], list[Receipt]]
 
 log = get_logger(__name__)
 
@@ -39,10 +44,13 @@ class _Waiting:
                 self.answer.set_result(result)
 
 
+_Answer: TypeAlias = tuple[_Waiting, Receipt | Exception]
+
+
 class Intake:
     """A bounded queue before `receive`, emptied by one thread."""
 
-    def __init__(self, receive: Callable[[Sequence[Delivery]], list[Receipt]], *, max_waiting: int, deadline: float = 5.0) -> None:
+    def __init__(self, receive: Receive, *, max_waiting: int, deadline: float = DEADLINE_SECONDS) -> None:
         """`receive` commits a batch; at most `max_waiting` deliveries wait, each for `deadline` seconds."""
         self._receive = receive
         self._max_waiting = max_waiting
@@ -84,15 +92,16 @@ class Intake:
     def _work(self) -> None:
         crowded = False
         while batch := self._next(crowded):
+            answers: list[_Answer]
             try:
-                results: Sequence[Receipt | Exception] = self._receive([each.delivery for each in batch])
+                answers = list(zip(batch, self._receive([each.delivery for each in batch]), strict=True))
             except Unavailable as error:
                 log.warning("database_unavailable", error=describe(error), size=len(batch))
-                results = [error] * len(batch)
+                answers = [(each, error) for each in batch]
             except Exception as error:  # the thread must outlive whatever happens to one batch
                 log.error("batch_lost", error=describe(error), size=len(batch))
-                results = [error] * len(batch)
-            _answer(batch, results)
+                answers = [(each, error) for each in batch]
+            _answer(answers)
             crowded = bool(self._queue)
 
     def _next(self, crowded: bool) -> list[_Waiting]:
@@ -111,18 +120,16 @@ class Intake:
                 self._changed.wait()
 
 
-def _answer(batch: Sequence[_Waiting], results: Sequence[Receipt | Exception]) -> None:
+def _answer(answers: Sequence[_Answer]) -> None:
     """Answer all callers of a loop with one wake-up of it."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Receipt | Exception]]] = {}
-    for waiting, result in zip(batch, results, strict=True):
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+    for waiting, result in answers:
         by_loop.setdefault(waiting.loop, []).append((waiting, result))
-    for loop, answers in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_resolve, answers)
-        except RuntimeError:  # the loop has closed: its callers are gone
-            continue
+    for loop, its_own in by_loop.items():
+        with suppress(RuntimeError):  # the loop has closed: its callers are gone
+            loop.call_soon_threadsafe(_resolve, its_own)
 
 
-def _resolve(answers: Sequence[tuple[_Waiting, Receipt | Exception]]) -> None:
+def _resolve(answers: Sequence[_Answer]) -> None:
     for waiting, result in answers:
         waiting.resolve(result)

@@ -1,32 +1,29 @@
-"""Makes databases fail at a chosen moment, and says what everybody may expect then: to be told in time, and to be received once afterwards."""
+"""Makes databases fail at a chosen moment, and says what a sender may expect: to be told in time, and to be received once afterwards."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
 import pytest
-from factories import delivery, delivery_rows, event, named, state
 from sqlalchemy import text
 
+from factories import delivery, delivery_rows, event, named, state
 from provisioning.db.session import Database
 from provisioning.errors import Unavailable
 from provisioning.events import Delivery
 from provisioning.inbox import Inbox
 
-
 CANARY = "jane.canary@example.com"
 
 # What fails while a test wants it: each statement that writes the directory user `bad`, or the commit after it. The message quotes the row,
 # as drivers' do; SQLite's RAISE takes only a literal.
-FAIL = "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE integrity_constraint_violation USING MESSAGE = NEW; END $$"
+FAIL = "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation USING MESSAGE = NEW; END $$"
 AT_STATEMENT = {
     "postgresql": (
         FAIL,
         "CREATE TRIGGER fails BEFORE INSERT OR UPDATE ON directory_users FOR EACH ROW WHEN (NEW.id = 'bad') EXECUTE FUNCTION fail()",
     ),
-    "sqlite": (
-        f"CREATE TRIGGER fails BEFORE INSERT ON directory_users WHEN NEW.id = 'bad' BEGIN SELECT RAISE(ABORT, '{CANARY}'); END",
-    ),
+    "sqlite": (f"CREATE TRIGGER fails BEFORE INSERT ON directory_users WHEN NEW.id = 'bad' BEGIN SELECT RAISE(ABORT, '{CANARY}'); END",),
 }
 AT_COMMIT = {
     "postgresql": (

@@ -11,12 +11,12 @@ from threading import Barrier as ThreadBarrier
 from typing import TypeAlias
 
 import pytest
-from databases import Databases
-from factories import ORGANIZATION, delivery, delivery_rows, event, named, roles, state, user_rows
 from faults import AT_STATEMENT, failing
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from databases import Databases
+from factories import ORGANIZATION, delivery, delivery_rows, event, named, roles, state, user_rows
 from provisioning.accounts import show
 from provisioning.db import users as accounts
 from provisioning.db.models import directory_users
@@ -115,7 +115,7 @@ ROUNDS = [4, pytest.param(100, marks=pytest.mark.proof)]
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_two_processes_receive_the_same_at_once(database_url: str, sqlite_databases: Databases, processes: Crew, rounds: int) -> None:
     """They end where one alone ends, and each delivery is recorded once."""
-    random = Random(rounds)
+    random = Random(rounds)  # noqa: S311 # for orders, not for secrets
     histories = [history(random, f"org_{number}") for number in range(rounds)]
     first, second = processes.receive(database_url, *([told(random, each) for each in histories] for _ in range(2)))
     done = Counter(receipt.webhook_id for receipt in first + second if receipt.outcome != "duplicate")
@@ -136,7 +136,8 @@ def test_two_newcomers_at_once_make_one_user_whenever_they_should(database_url: 
 
     def newcomers(side: str) -> list[Batches]:
         reasons: list[dict[str, Json]] = [
-            {"email": f"{number}@example.com", "dp_id": f"{side}_{number}"} if number % 2 else {"dp_id": f"up_{number}"} for number in range(200)
+            {"email": f"{number}@example.com", "dp_id": f"{side}_{number}"} if number % 2 else {"dp_id": f"up_{number}"}
+            for number in range(200)
         ]
         return [[[delivery(event("user_created", f"{side}_{number}", **data))]] for number, data in enumerate(reasons)]  # type: ignore[arg-type]
 
@@ -221,17 +222,17 @@ BATCHES = [12, pytest.param(300, marks=pytest.mark.proof)]
 @pytest.mark.parametrize("batches", BATCHES)
 def test_a_crowd_never_waits_in_a_ring(postgres_url: str, batches: int) -> None:
     """The same people and groups in every order: locks are taken in one order, so that no batch is ever a deadlock's victim."""
-    random = Random(batches)
+    random = Random(batches)  # noqa: S311 # as above
     receipts, contended = in_threads(postgres_url, *([facts(random, USERS + GROUPS, 40) for _ in range(batches)] for _ in range(4)))
     assert Counter(receipt.outcome for receipt in receipts).keys() == {"processed", "stale"}
     assert contended == 0
     assert_users_show_who_is_behind_them(postgres_url)
 
 
-@pytest.mark.parametrize("batches", BATCHES)
+@pytest.mark.parametrize("batches", [5, pytest.param(100, marks=pytest.mark.proof)])
 def test_a_crowd_never_waits_in_a_ring_when_events_fail(postgres_url: str, batches: int) -> None:
     """Then events are applied apart, in their own order."""
-    random = Random(batches)
+    random = Random(batches)  # noqa: S311 # as above
     work = [[facts(random, USERS, 20) for _ in range(batches)] for _ in range(4)]
     for batch in (batch for each in work for batch in each):
         batch.insert(random.randrange(20), delivery(event("user_created", "bad")))
@@ -245,7 +246,7 @@ def test_a_crowd_never_waits_in_a_ring_when_events_fail(postgres_url: str, batch
 @pytest.mark.parametrize("batches", BATCHES)
 def test_directories_flip_while_their_people_change(postgres_url: str, batches: int) -> None:
     """Whoever is seen for the first time, moves to a directory or is suspended meanwhile: in the end each user is as the records say."""
-    random = Random(batches)
+    random = Random(batches)  # noqa: S311 # as above
     flips = [[facts(random, ("directory_disabled", "directory_enabled"), 1) for _ in range(batches * 3)] for _ in range(2)]
     changes = [[facts(random, USERS, 10) for _ in range(batches * 3)] for _ in range(2)]
     in_threads(postgres_url, *flips, *changes)
@@ -255,7 +256,7 @@ def test_directories_flip_while_their_people_change(postgres_url: str, batches: 
 def test_who_has_nothing_to_be_joined_on_is_made_once(postgres_url: str) -> None:
     """There is nothing to lock then: one of two batches that make the same record at once is done again."""
     with closing(Database(postgres_url)) as database:
-        Inbox(database).receive([delivery(event("group_created", "g"))])  # later batches do not wait for each other to make the organization
+        Inbox(database).receive([delivery(event("group_created", "g"))])  # else the first ones wait for each other to make the organization
         start = ThreadBarrier(2)
 
         def receive(side: int) -> list[Receipt]:

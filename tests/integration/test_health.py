@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from service import running, signed
 from structlog.testing import capture_logs
 
+from provisioning.api import health
 from provisioning.api.problems import MEDIA_TYPE
 
 
@@ -63,11 +64,14 @@ def test_a_database_that_is_away_is_not_ready(nothing: str) -> None:
         assert client.get("/docs").status_code == 200
 
 
-def test_a_database_that_is_silent_is_not_ready(silence: str) -> None:
-    """Nor is it waited for, however often it is asked."""
+def test_a_database_that_is_silent_is_not_ready(silence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for longer than said, however often it is asked, nor however much longer the driver would wait."""
     with running(silence) as client:
-        assert not_ready(client)
-        assert not_ready(client)
+        not_ready(client)
+        monkeypatch.setattr(health, "READY_SECONDS", 0.2)
+        began = time.monotonic()
+        assert {not_ready(client) for _ in range(3)} == {"The database did not answer in time."}
+        assert time.monotonic() - began < 2
 
 
 def test_only_hosts_that_are_allowed_are_answered(sqlite_databases: Databases) -> None:

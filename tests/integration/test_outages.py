@@ -9,12 +9,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from databases import Databases
-from factories import delivery, delivery_rows, event, receive, state
 from faults import assert_received_once, opened, person, seconds_until_unavailable
 from sqlalchemy import event as listening
 from sqlalchemy import text
 
+from databases import Databases
+from factories import delivery, delivery_rows, event, receive, state
 from provisioning.db.session import Database, savepoint
 from provisioning.inbox import Inbox
 
@@ -178,7 +178,7 @@ def test_a_disk_that_fills_up_is_unavailable_wherever_it_does(sqlite_url: str, p
 
 
 def test_what_ends_a_whole_transaction_is_never_the_failure_of_a_part(sqlite_url: str) -> None:
-    """SQLite ends it by itself when the disk is full: were it taken for the part's, the rest would be written outside of any transaction."""
+    """SQLite ends it by itself when the disk is full: were that taken for the part's, the rest would be written outside of any."""
 
     def insert(id_: str) -> None:
         session.execute(text("INSERT INTO organizations (id, created_at) VALUES (:id, '2026-01-01')"), {"id": id_})

@@ -213,6 +213,7 @@ def test_whoever_counts_brings_the_user_into_groups(database: Database, everybod
         for group in page_of_groups(session, org, include_deleted=True, after="", limit=9):
             members = sorted(user for user, theirs in expected.items() if group.id in theirs)
             assert [user.id for user in page_of_users(session, org, UserFilter(group_id=group.id), after="", limit=9)] == members
+            assert [user.id for user in page_of_users(session, org, UserFilter(group_id=group.id), after="", limit=2)] == members[:2]
             assert group.member_count == one_group(session, org, group.id).member_count == len(members)
 
 

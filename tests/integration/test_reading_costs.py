@@ -66,6 +66,7 @@ LOOKUPS = {
     "one": lambda session: one_user(session, "org_1", "usr_00077"),
     "email": users(email="P77@x.com"),
     "directory user": users(directory_user_id="du_00077"),
+    "email and active": users(email="P77@x.com", active=True),
     "email, group and role": users(email="p77@x.com", group_id="grp_000", role="member", active=True),
 }
 LISTS: dict[str, dict[str, Any]] = {

@@ -5,11 +5,11 @@ from contextlib import ExitStack
 from time import monotonic
 
 import pytest
-from factories import event, receive, state
 from faults import assert_received_once, opened, person, seconds_until_unavailable
 from sqlalchemy import text
 from stalling_proxy import StallingProxy
 
+from factories import event, receive, state
 from provisioning.db import session as database_session
 from provisioning.db.session import Database
 from provisioning.errors import Unavailable

@@ -146,11 +146,12 @@ def test_what_a_directory_user_says() -> None:
     """Its groups by id, its roles by name; and as attributes everything that has no place of its own and was not cleared."""
     placed = dict.fromkeys(("email", "dp_id", "directory_id", "name", "given_name", "family_name", "preferred_username"), "x")
     groups: Json = [{"id": "g_1", "name": "G"}, {"id": "g_2"}, {"id": "g_1"}]
-    attributes: dict[str, Json] = {"custom_attributes": {"x": None}, "title": "T"}
+    attributes: dict[str, Json] = {"title": "T", "custom_attributes": {"x": None}}
     somebody = person("user_1", {**placed, **attributes}, active=True, groups=groups, roles=roles("r_1", "r_2", "r_1"), division=None)
     assert (somebody.email, somebody.external_id, somebody.directory_id) == ("x", "x", "x")
     assert (somebody.group_ids, somebody.roles) == (frozenset({"g_1", "g_2"}), frozenset({"r_1", "r_2"}))
-    assert list(somebody.attributes.items()) == list(attributes.items())
+    assert somebody.attributes == attributes
+    assert list(somebody.attributes) == sorted(attributes)
     cleared = person("user_1", dict.fromkeys(placed), groups=[], roles=[])
     assert (cleared.email, cleared.external_id, cleared.directory_id) == (None, None, None)
     assert cleared.group_ids == cleared.roles == frozenset()

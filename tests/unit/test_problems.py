@@ -168,8 +168,8 @@ def test_a_request_id_is_taken_over_if_it_is_sane(client: TestClient, given_id: 
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-def test_head_is_get_without_the_body(client: TestClient) -> None:
-    """The same status and headers (RFC 9110, section 9.3.2)."""
+def test_head_is_answered_as_get(client: TestClient) -> None:
+    """The same status and headers (RFC 9110, section 9.3.2); that it has no body is the server's doing."""
     head, get = client.head("/query"), client.get("/query")
     assert (head.status_code, head.content) == (get.status_code, b"")
     assert head.headers["content-length"] == get.headers["content-length"]

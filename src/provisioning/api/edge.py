@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from provisioning.api.problems import problem
+from provisioning.logs import describe
 
 # Health checks say nothing, and a webhook has its own line; its refusals come from anybody, so they are logged at a bounded rate.
 _UNLOGGED = {"/health/live", "/health/ready", "/webhooks/scalekit"}
@@ -25,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Edge:
-    """Names the request, answers HEAD as GET without the body, and turns whatever gets this far into a 500 that tells nothing."""
+    """Names the request, answers HEAD as GET (whose body the server leaves out), and turns whatever gets this far into a 500 that tells nothing."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -41,7 +42,7 @@ class Edge:
         try:
             await self._app(exchange.scope, receive, exchange.send)
         except Exception as error:  # the only broad one at this edge: its text may hold anything, so only its class and place are logged
-            _log.error("request_failed", error=str(error))
+            _log.error("request_failed", error=describe(error))
             if not exchange.status:
                 response = problem(exchange.request_id, 500, detail="Something unexpected failed; the log knows this request id.")
                 await response(scope, receive, exchange.send)
@@ -62,12 +63,10 @@ class _Exchange:
         self._began = perf_counter()
 
     async def send(self, message: Message) -> None:
-        """Send on, with the id and, to HEAD, without the body."""
+        """Send on, with the id."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
-        elif self._method == "HEAD" and message["type"] == "http.response.body":
-            message = {**message, "body": b""}
         await self._send(message)
 
     def log(self) -> None:
