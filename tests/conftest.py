@@ -9,10 +9,10 @@ from dataclasses import asdict
 from typing import Protocol
 
 import hypothesis
-import postgres
 import pytest
-from databases import Databases, PostgresDatabases, SqliteDatabases
 
+import postgres
+from databases import Databases, PostgresDatabases, SqliteDatabases
 from provisioning.db.session import Database
 
 pytest_plugins = ["local_scalekit"]

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("payload", sa.LargeBinary()),
         sa.PrimaryKeyConstraint("webhook_id", name="pk_deliveries"),
     )
+    op.create_index("ix_deliveries_organization_id_received_at_webhook_id", "deliveries", ["organization_id", "received_at", "webhook_id"])
     op.create_index("ix_deliveries_received_at_webhook_id", "deliveries", ["received_at", "webhook_id"])
     op.create_table(
         "directories",
@@ -142,5 +143,6 @@ def downgrade() -> None:
     op.drop_table("organizations")
     op.drop_table("groups")
     op.drop_table("directories")
+    op.drop_index("ix_deliveries_organization_id_received_at_webhook_id", table_name="deliveries")
     op.drop_index("ix_deliveries_received_at_webhook_id", table_name="deliveries")
     op.drop_table("deliveries")

@@ -17,7 +17,7 @@ from provisioning.db import inbox as rows
 from provisioning.db.repository import Row
 from provisioning.db.session import Contended, Database, savepoint
 from provisioning.dispatcher import apply
-from provisioning.errors import NotFound, ProvisioningError, Unavailable
+from provisioning.errors import NotFound, NotReplayable, Unavailable
 from provisioning.events import Delivery, Parsed, parse
 from provisioning.logs import describe
 from provisioning.settings import LinkUsersByEmail
@@ -91,7 +91,7 @@ class Inbox:
     def replay(self, webhook_ids: Sequence[str]) -> list[Receipt]:
         """Handle stored deliveries once more, whatever became of them: what was applied before is found stale, and stays as it was.
 
-        Raises NotFound for an unknown id, ProvisioningError for one whose payload was not kept, Unavailable.
+        Raises NotFound for an unknown id, NotReplayable for one whose payload was not kept, Unavailable.
         """
         with self._database.reading() as session:
             stored = rows.read(session, webhook_ids)
@@ -99,7 +99,7 @@ class Inbox:
             if webhook_id not in stored:
                 raise NotFound("There is no such delivery.")
             if stored[webhook_id]["payload"] is None:
-                raise ProvisioningError("The payload of this delivery was not kept, so that it cannot be replayed.")
+                raise NotReplayable("The payload of this delivery was not kept, so that it cannot be replayed.")
         again = [Delivery(each, int(time()), stored[each]["received_at"], stored[each]["payload"]) for each in webhook_ids]
         return self._handle([Letter(each, parse(each, self._environment_id)) for each in again], again=True)
 

@@ -101,8 +101,8 @@ class Intake:
             except Exception as error:  # the thread must outlive whatever happens to one batch
                 log.error("batch_lost", error=describe(error), size=len(batch))
                 answers = [(each, error) for each in batch]
+            crowded = bool(self._queue)  # before the answers: who has had one may send the next at once, and crowds nobody
             _answer(answers)
-            crowded = bool(self._queue)
 
     def _next(self, crowded: bool) -> list[_Waiting]:
         """The next batch, as soon as there is one; empty when all is done. Those who gave up waiting are left out."""

@@ -60,9 +60,9 @@ def opened(url: str, *, pool_size: int = 10) -> Iterator[Database]:
         database.close()
 
 
-def person(id_: str = "u", **data: str) -> Delivery:
+def person(id_: str = "u", *, notes: str = "") -> Delivery:
     """The event that makes a person, under a webhook id named after them."""
-    return delivery(event("user_created", id_, email=f"{id_}@example.com", groups=named("g"), **data), f"msg_{id_}")
+    return delivery(event("user_created", id_, email=f"{id_}@example.com", groups=named("g"), notes=notes), f"msg_{id_}")
 
 
 def seconds_until_unavailable(work: Callable[[], object]) -> float:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from databases import Databases
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
-from service import OPERATE_KEY, PORTAL_KEY, READ_KEY, bearer, running
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
+
+from databases import Databases
+from service import OPERATE_KEY, PORTAL_KEY, READ_KEY, bearer, running
 
 READ = (
     "/v1/organizations",

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from factories import delivery, event, named, roles, state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from factories import delivery, event, named, roles, state
 from provisioning.db.models import directories, directory_users, role_grants, users
 from provisioning.db.session import Database
 from provisioning.events import Delivery, Json

@@ -7,16 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from factories import event
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rows import NOW, put
-from service import OPERATE_KEY, bearer, running, signed
 from sqlalchemy import delete, update
 
+from factories import event
 from provisioning.db.models import deliveries, users
 from provisioning.db.session import Database
+from rows import NOW, put
+from service import OPERATE_KEY, bearer, running, signed
 
 KEPT = {"received_at": NOW, "outcome": "processed", "attempts": 1}
 

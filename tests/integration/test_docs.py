@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
-from databases import Databases
 from fastapi.testclient import TestClient
+
+from databases import Databases
 from service import running
 
 ORIGIN = "http://testserver"

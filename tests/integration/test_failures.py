@@ -93,7 +93,7 @@ def test_a_handler_with_a_fault_is_no_different(database: Database, monkeypatch:
     working = dispatcher.HANDLERS[EventType.USER_CREATED]
     bad, good = person("bad"), person("good")
     with monkeypatch.context() as patch:
-        patch.setitem(dispatcher.HANDLERS, EventType.USER_CREATED, handle)  # type: ignore[arg-type] # it is a dict
+        patch.setitem(dispatcher.HANDLERS, EventType.USER_CREATED, handle)
         assert outcomes(database, bad, good) == ["failed", "processed"]
     error = delivery_rows(database)["msg_bad"]["error"]
     assert re.fullmatch(r"ValueError at [\w/]*dispatcher\.py:\d+", str(error))

@@ -5,13 +5,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from databases import Databases
 from fastapi.testclient import TestClient
-from service import running, signed
 from structlog.testing import capture_logs
 
+from databases import Databases
 from provisioning.api import health
 from provisioning.api.problems import MEDIA_TYPE
+from service import running, signed
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
-from service import OPERATE_KEY, READ_KEY, running
 
 from provisioning.api.paging import cursor
 from provisioning.api.problems import MEDIA_TYPE
+from service import OPERATE_KEY, READ_KEY, running
 
 PATHS = (
     "/v1/organizations",

@@ -1,7 +1,7 @@
 """Between the async edge and the synchronous core: who is answered when and with what, also when too much comes or nothing goes."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Semaphore

@@ -1,7 +1,7 @@
 """The captured event and the documented ones, as they are, do what a reader expects."""
 
-from provisioning.db.session import Database
 from factories import delivery_rows, one_by_one, payload, state, user_rows
+from provisioning.db.session import Database
 
 
 def test_the_captured_event_makes_the_person(database: Database) -> None:

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from rows import NOW, ORGANIZATION, put, put_all
-from service import bearer, running
 from sqlalchemy import update
 
 from provisioning.api.paging import cursor
@@ -19,6 +17,8 @@ from provisioning.db.models import deliveries, directories, directory_users, gro
 from provisioning.db.reading.groups import one_group, page_of_groups
 from provisioning.db.reading.users import UserFilter, page_of_users
 from provisioning.db.session import Database
+from rows import NOW, ORGANIZATION, put, put_all
+from service import bearer, running
 
 USERS = f"/v1/organizations/{ORGANIZATION}/users"
 GROUPS = f"/v1/organizations/{ORGANIZATION}/groups"
@@ -185,6 +185,7 @@ organization_numbers = count(1)
 
 
 @given(everybody=st.lists(persons, max_size=8), active=st.tuples(st.booleans(), st.booleans(), st.booleans()))
+@example(everybody=[Person(user, None, True, False, frozenset({"grp_1"})) for user in (0, 0, 1)], active=(True, True, True))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whoever_counts_brings_the_user_into_groups(database: Database, everybody: list[Person], active: tuple[bool, ...]) -> None:
     """A user's groups, a group's members and its member_count all follow the one rule of who counts; an inactive user is in no group."""

@@ -7,16 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from databases import Databases
-from rows import NOW, big_organization, put
 from sqlalchemy import Connection, event, text
 from sqlalchemy.orm import Session
 
+from databases import Databases
 from provisioning.db.deliveries import page_of_deliveries
 from provisioning.db.models import deliveries
 from provisioning.db.reading.groups import page_of_groups
 from provisioning.db.reading.users import UserFilter, one_user, page_of_users
 from provisioning.db.session import Database
+from rows import NOW, big_organization, put
 
 PEOPLE = 10_000
 BIG = {"users", "directory_users", "memberships", "role_grants"}

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 import pytest
-from factories import ORGANIZATION, START, delivery, event, named, one_by_one, receive, roles, state, user_rows
 from sqlalchemy import update
 
+from factories import ORGANIZATION, START, delivery, event, named, one_by_one, receive, roles, state, user_rows
 from provisioning.db.models import organizations
 from provisioning.db.session import Database
 from provisioning.events import Json

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from databases import Databases
-from factories import event
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
-from service import WEBHOOK_SECRET, bearer, running, signed
 from starlette.types import Message
 from structlog.testing import capture_logs
 
+from databases import Databases
+from factories import event
 from provisioning.api import webhooks
 from provisioning.api.dependencies import Services
 from provisioning.api.problems import MEDIA_TYPE
@@ -26,6 +25,7 @@ from provisioning.events import Delivery
 from provisioning.inbox import Outcome, Receipt
 from provisioning.intake import Intake
 from provisioning.scalekit.signature import TOLERANCE
+from service import WEBHOOK_SECRET, bearer, running, signed
 
 PATH = "/webhooks/scalekit"
 BODY = event("user_created", "diruser_1", email="ada@example.com")

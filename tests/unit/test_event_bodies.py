@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from time import process_time
 
 import pytest
-from factories import PAYLOADS, delivery, event
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factories import PAYLOADS, delivery, event
 from provisioning.events import MAX_DEPTH, Envelope, Json, Parsed, canonical, parse
 
 DOCUMENTED = {path.stem: path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))}

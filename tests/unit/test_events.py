@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
-from factories import delivery
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from factories import delivery
 from provisioning.events import Delivery, Event, EventType, Json, Version, nanoseconds, parse, rfc3339
 
 SENT = 1_790_000_000

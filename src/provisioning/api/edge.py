@@ -26,7 +26,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Edge:
-    """Names the request, answers HEAD as GET (whose body the server leaves out), and turns whatever gets this far into a 500 that tells nothing."""
+    """Names the request, answers HEAD as GET, and turns whatever gets this far into a 500 that tells nothing.
+
+    The body of an answer to HEAD is for the server to leave out, as ASGI servers do.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

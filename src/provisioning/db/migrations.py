@@ -5,17 +5,29 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Column, MetaData, String, Table, inspect, select
 from sqlalchemy.orm import Session
+
+from provisioning.db.session import Contended, named_failures
+from provisioning.errors import Unavailable
+
+_VERSION = Table("alembic_version", MetaData(), Column("version_num", String))  # as Alembic makes it
 
 # In a wheel the scripts lie inside the package, in a checkout beside `src`.
 _PLACES = (Path(__file__).parents[1] / "migrations", Path(__file__).parents[3] / "migrations")
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Run the migrations that are missing in the database at `url`; a second replica waits for the first and finds nothing to do."""
-    command.upgrade(config(url), revision)
+    """Run the migrations that are missing in the database at `url`; a second replica waits for the first and finds nothing to do.
+
+    Raises Unavailable; the database is as it was then.
+    """
+    try:
+        with named_failures():
+            command.upgrade(config(url), revision)
+    except Contended as error:
+        raise Unavailable from error
 
 
 def config(url: str) -> Config:
@@ -31,7 +43,8 @@ def state(session: Session) -> str | None:
 
     A revision that this release does not know is a newer one's, which has migrated already: it counts as migrated.
     """
-    current = MigrationContext.configure(session.connection()).get_current_revision()
+    versioned = inspect(session.connection()).has_table(_VERSION.name)
+    current = session.scalar(select(_VERSION.c.version_num)) if versioned else None
     head, known = _revisions()
     if current == head or (current is not None and current not in known):
         return None

@@ -85,6 +85,7 @@ deliveries = Table(
     Column("error", Text),
     Column("payload", LargeBinary),
     Index(None, "received_at", "webhook_id"),
+    Index(None, "organization_id", "received_at", "webhook_id"),
 )
 
 directories = Table(

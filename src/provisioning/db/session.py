@@ -2,15 +2,17 @@
 `Unavailable` (the database is away, stalled or over-loaded) or `Contended` (another transaction won: try again), or as it is.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
 from select import POLLIN, poll
+from time import monotonic, sleep
 from typing import cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -52,14 +54,14 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction that is committed at the end of the block, or not at all. Raises Unavailable, Contended."""
-        with _named_failures(), self._writing.begin() as session:
+        with named_failures(), self._writing.begin() as session:
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A transaction to read in. Raises Unavailable."""
         try:
-            with _named_failures(), self._reading.begin() as session:
+            with named_failures(), self._reading.begin() as session:
                 yield session
         except Contended as error:
             raise Unavailable from error
@@ -73,7 +75,7 @@ class Database:
 @contextmanager
 def savepoint(session: Session) -> Iterator[None]:
     """A part of a transaction that can fail alone: it is rolled back to where it began. Raises Unavailable, Contended as the whole does."""
-    with _named_failures(), session.begin_nested():
+    with named_failures(), session.begin_nested():
         yield
 
 
@@ -103,9 +105,24 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # the driver's own BEGIN would be a deferred one: two writers that read first lose updates
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
+    _use_wal(cursor)
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _use_wal(cursor: DBAPICursor) -> None:
+    """Who first uses a new file switches it for good. Meanwhile SQLite refuses the others at once, whatever `timeout` they gave."""
+    patience = monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or monotonic() > patience:
+                raise
+            sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -133,7 +150,8 @@ def _refuse_closed(connection: DBAPIConnection, _: ConnectionPoolEntry, __: obje
 
 
 @contextmanager
-def _named_failures() -> Iterator[None]:
+def named_failures() -> Iterator[None]:
+    """Raise what goes wrong between us and the database as Unavailable or Contended, and everything else as it is."""
     try:
         yield
     except exc.TimeoutError as error:

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import BindParameter, Boolean, ColumnElement, Select, and_, bindparam, literal, not_, select
+from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, literal, select
 
 from provisioning.db.models import directory_users, memberships, role_grants, users
 from provisioning.db.reading.membership import effective, there_is, with_membership
@@ -33,7 +33,7 @@ def page(given: frozenset[str]) -> Select[*tuple[Any, ...]]:
     each user that the leading one gives, in the order of their ids, until the page is full.
     """
     if given & {"email_key", "directory_user_id"} or not given & {"group_id", "role"}:
-        return SHOWN.where(_shown.c.id > _after, *(_of_shown(name, alone=len(given) == 1) for name in sorted(given))).limit(_limit)
+        return SHOWN.where(_shown.c.id > _after, *map(_of_shown, sorted(given))).limit(_limit)
     if "group_id" in given:
         leading = memberships.c
         ids = select(leading.user_id).select_from(with_membership).where(effective, leading.group_id == _group_id)
@@ -48,7 +48,7 @@ def page(given: frozenset[str]) -> Select[*tuple[Any, ...]]:
     return SHOWN.where(_shown.c.id.in_(ids.distinct().order_by(leading.user_id).limit(_limit)))
 
 
-def _of_shown(name: str, *, alone: bool) -> ColumnElement[bool]:
+def _of_shown(name: str) -> ColumnElement[bool]:
     match name:
         case "email_key":
             return _shown.c.email_key == bindparam("email_key")
@@ -61,9 +61,7 @@ def _of_shown(name: str, *, alone: bool) -> ColumnElement[bool]:
         case "role":
             return _has_role(_shown.c.id)
         case _:
-            active = bindparam("active", type_=Boolean())
-            # Beside another filter in words that no index understands: SQLite would take the one on `active`, which most users match.
-            return _shown.c.active == active if alone else _shown.c.active.is_distinct_from(not_(active))
+            return _shown.c.active == bindparam("active")
 
 
 def _has_role(user_id: _Id) -> ColumnElement[bool]:

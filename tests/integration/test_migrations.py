@@ -1,0 +1,139 @@
+"""Migrations make what the models say, on both databases, there and back, and from any number of replicas at once."""
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import main as alembic
+from faults import opened
+from sqlalchemy import Engine, inspect, text
+
+from factories import event, receive
+from provisioning.db import migrations
+from provisioning.db.models import metadata
+
+INI = Path(__file__).parents[2] / "alembic.ini"
+
+
+def tables(engine: Engine) -> set[str]:
+    """The names of the tables that are there."""
+    return set(inspect(engine).get_table_names())
+
+
+def to_do(url: str) -> str | None:
+    """What `migrations.state` says of the database."""
+    with opened(url) as database, database.reading() as session:
+        return migrations.state(session)
+
+
+def test_up_down_and_up_again(empty_database_url: str) -> None:
+    with opened(empty_database_url) as database:
+        for _ in range(2):
+            migrations.upgrade(empty_database_url)
+            assert tables(database.engine) == {*metadata.tables, "alembic_version"}
+            assert receive(database, event("user_created", "u"))[0].outcome == "processed"
+            command.downgrade(migrations.config(empty_database_url), "base")
+            assert tables(database.engine) == {"alembic_version"}
+
+
+def test_migrations_and_models_are_equal(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns, types, keys and indexes, as Alembic compares them."""
+    command.check(migrations.config(database_url))
+    assert "No new upgrade operations detected" in capsys.readouterr().out
+
+
+def test_state_says_what_to_do(empty_database_url: str) -> None:
+    """A revision that this release does not know is a newer one's: it has migrated already."""
+    before = to_do(empty_database_url)
+    assert before
+    assert "provisioning migrate" in before
+    migrations.upgrade(empty_database_url)
+    assert to_do(empty_database_url) is None
+    migrations.upgrade(empty_database_url)
+    assert to_do(empty_database_url) is None
+    with opened(empty_database_url) as database, database.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '2999_01_01_newer'"))
+    assert to_do(empty_database_url) is None
+    command.stamp(migrations.config(empty_database_url), None, purge=True)
+    assert to_do(empty_database_url)
+
+
+def test_plain_alembic_does_the_same(empty_database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`alembic upgrade head` finds the database where the service does: in DATABASE_URL."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    alembic(["-c", str(INI), "upgrade", "head"])
+    assert to_do(empty_database_url) is None
+
+
+def test_the_printed_sql_does_the_same(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`alembic upgrade head --sql` is what an operator runs who lets no program alter tables: one transaction, with its locks."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    alembic(["-c", str(INI), "upgrade", "head", "--sql"])
+    printed = capsys.readouterr().out
+    assert printed.strip().startswith("BEGIN;")
+    assert printed.strip().endswith("COMMIT;")
+    with opened(empty_database_url) as database:
+        connection = database.engine.raw_connection()
+        if database.dialect == "sqlite":
+            connection.executescript(printed)
+        else:
+            assert "lock_timeout" in printed
+            connection.execute(printed)
+        connection.close()
+    assert to_do(empty_database_url) is None
+    command.check(migrations.config(empty_database_url))
+
+
+def test_text_keys_are_in_byte_order_on_postgresql_and_no_extension_is_needed(postgres_url: str) -> None:
+    """So that both databases sort alike, and a restricted account can migrate."""
+    keys = """SELECT DISTINCT a.attrelid::regclass::text, a.attname, c.collname
+        FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) JOIN pg_collation c ON c.oid = a.attcollation
+        WHERE i.indrelid::regclass::text = ANY (%s)"""
+    with psycopg.connect(postgres_url) as connection:
+        found = connection.execute(keys, [[f'"{name}"' if name == "groups" else name for name in metadata.tables]]).fetchall()
+        assert {table for table, _, _ in found} >= {"users", "deliveries", "memberships"}
+        assert [key for key in found if key[2] != "C"] == []
+        assert connection.execute("SELECT extname FROM pg_extension").fetchall() == [("plpgsql",)]
+
+
+def test_a_database_that_is_away_or_busy_is_unavailable(
+    empty_database_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None: ...
+
+
+_start: Barrier
+
+
+def _join_crew(start: Barrier) -> None:
+    global _start  # noqa: PLW0603 # a process is given its barrier when it is born, and not later
+    _start = start
+
+
+def _upgrade(url: str) -> str | None:
+    _start.wait(60)
+    migrations.upgrade(url)
+    return to_do(url)
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[ProcessPoolExecutor]:
+    """Three processes that start together."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(3, context, _join_crew, (context.Barrier(3),)) as executor:
+        yield executor
+
+
+def test_replicas_that_start_at_once_migrate_once(empty_database_url: str, replicas: ProcessPoolExecutor) -> None:
+    """All of them succeed, and find it migrated."""
+    assert list(replicas.map(_upgrade, [empty_database_url] * 3)) == [None] * 3
+    with opened(empty_database_url) as database, database.reading() as session:
+        assert len(session.execute(text("SELECT version_num FROM alembic_version")).all()) == 1
