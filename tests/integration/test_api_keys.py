@@ -108,3 +108,12 @@ def test_the_log_names_the_key_and_never_shows_it(client: TestClient, capsys: py
         client.get("/v1/deliveries", headers=bearer(PORTAL_KEY))
     assert [line.get("caller") for line in logs if line["event"] == "request"] == ["reader", "frontend"]
     assert READ_KEY not in repr(logs) + capsys.readouterr().err
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", '{"features": ["wrong"]}', "\ud800".encode("utf-8", "surrogatepass").decode("latin-1")])
+def test_who_calls_is_asked_before_what_they_send(database_url: str, body: str) -> None:
+    """Nobody learns from a 422 what a route takes without a key, and no body is parsed for them."""
+    with running(database_url) as service:
+        for path in ("/v1/organizations/org_1/portal-links", "/v1/deliveries/msg_1/replay"):
+            answer = service.post(path, content=body.encode(), headers={"Content-Type": "application/json"})
+            assert answer.status_code == 401

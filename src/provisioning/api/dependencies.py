@@ -1,10 +1,11 @@
 """What a route may ask for: the service's parts, and a caller with the right it needs. Without any caller configured nothing is open."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from fastapi import Depends, HTTPException, Path, Query, Request
+from fastapi import Depends, HTTPException, Path, Query, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import StringConstraints
 from structlog.contextvars import bind_contextvars
@@ -41,24 +42,46 @@ ServicesDep = Annotated[Services, Depends(services)]
 _bearer = HTTPBearer(scheme_name="API key", description="A key of `PROVISIONING_API_KEYS`.", auto_error=False)
 
 
+async def _caller(request: Request) -> ApiKey:
+    """Return the calling API key. Raises 401 without a known one, 503 when no caller is configured."""
+    settings = (await services(request)).settings
+    if not settings.api_keys:
+        raise HTTPException(503, "No caller is configured: set PROVISIONING_API_KEYS.")
+    credentials = await _bearer(request)
+    key = settings.find_api_key(credentials.credentials) if credentials else None
+    if key is None:
+        raise HTTPException(401, "This needs a valid API key as bearer token.", {"WWW-Authenticate": "Bearer"})
+    bind_contextvars(caller=key.name)
+    return key
+
+
 def requires(scope: Literal["read", "portal", "operate"]) -> Callable[..., Awaitable[ApiKey]]:
     """Return a dependency that gives the calling API key, if it has `scope`.
 
     Raises 401 without a known key, 403 for a known key without the scope, 503 when no caller is configured.
     """
 
-    async def caller(parts: ServicesDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> ApiKey:
-        if not parts.settings.api_keys:
-            raise HTTPException(503, "No caller is configured: set PROVISIONING_API_KEYS.")
-        key = parts.settings.find_api_key(credentials.credentials) if credentials else None
-        if key is None:
-            raise HTTPException(401, "This needs a valid API key as bearer token.", {"WWW-Authenticate": "Bearer"})
-        bind_contextvars(caller=key.name)
+    async def caller(request: Request, _: Annotated[object, Depends(_bearer)]) -> ApiKey:
+        key = await _caller(request)
         if scope not in key.scopes:
             raise HTTPException(403, f"This API key lacks the scope `{scope}`.")
         return key
 
     return caller
+
+
+class CallerFirst(APIRoute):
+    """A route that asks who is calling before it reads what they send: FastAPI by itself tells anybody what is wrong with their body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler, behind the question."""
+        handler = super().get_route_handler()
+
+        async def known(request: Request) -> Response:
+            await _caller(request)
+            return await handler(request)
+
+        return known
 
 
 # NUL is in no id: PostgreSQL cannot even be asked for it.

@@ -6,14 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import ConfigDict, Field
 
-from provisioning.api.dependencies import ServicesDep, requires
+from provisioning.api.dependencies import CallerFirst, ServicesDep, requires
 from provisioning.api.problems import responses
 from provisioning.api.shapes import Shape
 from provisioning.directory import Feature
 from provisioning.portal import make_link
 from provisioning.settings import ApiKey
 
-router = APIRouter(tags=["Admin portal"])
+router = APIRouter(tags=["Admin portal"], route_class=CallerFirst)
 
 # Narrower than elsewhere, where an id is only looked up: this one goes into a call and into the audit.
 OrganizationId = Annotated[
