@@ -13,6 +13,7 @@ from provisioning import logs
 from provisioning.api import deliveries, directories, docs, groups, health, organizations, portal, problems, users, webhooks
 from provisioning.api.dependencies import Services
 from provisioning.api.edge import Edge, Limits
+from provisioning.api.readiness import Readiness
 from provisioning.db.session import Database
 from provisioning.inbox import Inbox
 from provisioning.intake import Intake
@@ -73,6 +74,7 @@ def _services(settings: Settings, verifier: Verifier) -> Services:
         scalekit=ScalekitClient(settings),
         verifier=verifier,
         refusals=RefusalLog(),
+        readiness=Readiness(database),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
 from provisioning import handlers
@@ -68,10 +69,17 @@ def _settle(session: Session, kind: Kind, writes: Writes, to_row: ToRow, won: se
     folded = {key: fold(records.registers(stored.get(key)), numbered) for key, numbered in writes.items()}
     new = {key: to_row(key, merged, now) for key, (merged, _) in folded.items() if key not in stored}
     inserted = repository.insert(session, new.values())
-    repository.save(session, [to_row(key, merged, now) for key, (merged, winners) in folded.items() if key in stored and winners])
+    changed_rows = {key: to_row(key, merged, now) for key, (merged, winners) in folded.items() if key in stored and winners}
+    repository.save(session, [_aged(row, stored[key]) for key, row in changed_rows.items()])
     raced = new.keys() - inserted
     changed = {key for key, (_, winners) in folded.items() if winners and key not in raced}
     won.update(number for key in changed for number in folded[key][1])
     if raced:  # another batch made them since: they are there to be locked now
         changed |= _settle(session, kind, {key: writes[key] for key in raced}, to_row, won, now)
     return changed
+
+
+def _aged(row: Row, stored: RowMapping) -> Row:
+    """`row`; when it shows nothing new (a hint said again), with the time at which it last did."""
+    same = all(row[name] == stored[name] for name in row if name not in {"registers", "created_at", "updated_at"})
+    return {**row, "updated_at": stored["updated_at"]} if same else row

@@ -205,7 +205,7 @@ def _scrubbed(text: str) -> str:
                 continue  # it goes with the member
             if kept[-1].lstrip() == ",":
                 kept.pop()  # the member was the last one
-        elif not dropping and following.lstrip() == ":" and _ESCAPE.sub(_character, mark)[1:-1].lower() in SECRET_KEYS:
+        elif following.lstrip() == ":" and _ESCAPE.sub(_character, mark)[1:-1].lower() in SECRET_KEYS:
             dropping = True
         if dropping:
             depth += (mark in {"{", "["}) - (mark in {"}", "]"})
@@ -315,26 +315,17 @@ def _short(text: str) -> str:
 _Short = Annotated[str, AfterValidator(_short)]
 
 
-def _present(text: str) -> str:
-    if not text:
-        raise ValueError("empty")
-    return text
-
-
-_Id = Annotated[_Short, AfterValidator(_present)]
-
-
 class _Data(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
 
 
 class _GroupRef(_Data):
-    id: _Id
+    id: _Short | None = None
     name: str | None = None
 
 
 class _RoleRef(_Data):
-    role_name: _Id
+    role_name: _Short | None = None
 
 
 class _UserData(_Data):
@@ -346,8 +337,16 @@ class _UserData(_Data):
     given_name: str | None = None
     family_name: str | None = None
     active: bool | None = None
-    groups: list[_GroupRef] | None = None
-    roles: list[_RoleRef] | None = None
+    groups: list[_GroupRef | None] | None = None
+    roles: list[_RoleRef | None] | None = None
+
+
+class _GoneData(_Data):
+    """Of a leaver only what is kept as a hint: nothing else in it may keep somebody's access."""
+
+    email: _Short | None = None
+    dp_id: _Short | None = None
+    directory_id: _Short | None = None
 
 
 class _GroupData(_Data):
@@ -365,4 +364,4 @@ class _DirectoryData(_Data):
 
 _DATA: dict[str, type[_Data]] = {
     kind: _UserData if ".user_" in kind else _GroupData if ".group_" in kind else _DirectoryData for kind in EventType
-}
+} | {EventType.USER_DELETED: _GoneData}

@@ -72,9 +72,9 @@ def _group_mentioned(event: Event, group: dict[str, Json]) -> Write:
 
 def _user_data(event: Event) -> dict[str, Json]:
     data = _data(event)
-    for key in ("groups", "roles"):
+    for key, name in (("groups", "id"), ("roles", "role_name")):
         if key in data:
-            data[key] = data[key] or []
+            data[key] = [item for item in _items(data[key]) if item.get(name)]
     if data.get("active") is None:
         data.pop("active", None)
     for key in ("email", "preferred_username"):

@@ -15,7 +15,7 @@ from structlog import get_logger
 
 from provisioning.db import inbox as rows
 from provisioning.db.repository import Row
-from provisioning.db.session import Contended, Database, savepoint
+from provisioning.db.session import Contended, Database
 from provisioning.dispatcher import apply
 from provisioning.errors import NotFound, NotReplayable, Unavailable
 from provisioning.events import Delivery, Parsed, parse
@@ -105,35 +105,39 @@ class Inbox:
 
     def _handle(self, letters: Sequence[Letter], *, again: bool) -> list[Receipt]:
         try:
-            return self._commit(letters, again=again, apart=False)
+            return self._commit(letters, again=again)
         except Unavailable:
             raise
-        except Exception as error:  # whatever it is, only the event that causes it may suffer: the batch is done again, each event apart
-            log.warning("batch_failed", error=describe(error), size=len(letters))
-            return self._commit(letters, again=again, apart=True)
+        except Exception as error:  # whatever it is, only the event that causes it may suffer
+            failure = describe(error)
+        if len(letters) == 1:
+            return self._commit(letters, again=again, failure=failure)
+        # Each in a transaction of its own: no event waits with another one's locks in its hands.
+        log.warning("batch_taken_apart", error=failure, size=len(letters))
+        return [receipt for letter in letters for receipt in self._handle([letter], again=again)]
 
-    def _commit(self, letters: Sequence[Letter], *, again: bool, apart: bool) -> list[Receipt]:
+    def _commit(self, letters: Sequence[Letter], *, again: bool, failure: str | None = None) -> list[Receipt]:
+        """Handle `letters` in one transaction; given a `failure`, only record it."""
         for _ in range(TRIES):
             try:
                 with self._database.writing() as session:
                     receipts: dict[int, Receipt] = {}
                     for turn in _turns(letters):
-                        receipts |= zip(
-                            turn, self._take([letters[number] for number in turn], session, again=again, apart=apart), strict=True
-                        )
+                        taken = self._take([letters[number] for number in turn], session, again=again, failure=failure)
+                        receipts |= zip(turn, taken, strict=True)
                 return [receipts[number] for number in range(len(letters))]
             except Contended:
                 continue
         raise Unavailable("The database is over-loaded.")
 
-    def _take(self, letters: Sequence[Letter], session: Session, *, again: bool, apart: bool) -> list[Receipt]:
+    def _take(self, letters: Sequence[Letter], session: Session, *, again: bool, failure: str | None) -> list[Receipt]:
         """Handle letters of different webhook ids in this transaction."""
         now = datetime.now(UTC)
         hoped = {letter.webhook_id: _row(letter, now) for letter in letters}
         new = rows.claim(session, list(hoped.values()))
         stored = _to_try_again(session, hoped.keys() - new, again=again)
         mine = [letter for letter in letters if letter.webhook_id in new or letter.webhook_id in stored]
-        outcomes = self._apply(mine, session, apart=apart)
+        outcomes = self._apply(mine, session, failure)
         changed: list[Row] = []
         receipts = {letter.webhook_id: letter.receipt(Outcome.DUPLICATE) for letter in letters}
         for letter, (outcome, error) in zip(mine, outcomes, strict=True):
@@ -144,25 +148,14 @@ class Inbox:
         rows.save(session, changed)
         return [receipts[letter.webhook_id] for letter in letters]
 
-    def _apply(self, letters: Sequence[Letter], session: Session, *, apart: bool) -> list[tuple[Outcome, str | None]]:
+    def _apply(self, letters: Sequence[Letter], session: Session, failure: str | None) -> list[tuple[Outcome, str | None]]:
         events = [letter.parsed.event for letter in letters if letter.parsed.event]
-        if apart:
-            told = iter([self._apply_apart(letter, session) for letter in letters if letter.parsed.event])
-        else:
+        if failure is None:
             won = apply(session, events, self._link) if events else []
-            told = iter([(Outcome.PROCESSED if each else Outcome.STALE, None) for each in won])
-        return [next(told) if letter.parsed.event else _unapplied(letter.parsed) for letter in letters]
-
-    def _apply_apart(self, letter: Letter, session: Session) -> tuple[Outcome, str | None]:
-        assert letter.parsed.event is not None  # noqa: S101 (the caller chose those with one)
-        try:
-            with savepoint(session):
-                (won,) = apply(session, [letter.parsed.event], self._link)
-        except (Unavailable, Contended):
-            raise
-        except Exception as error:  # the one event at fault, kept for a mend
-            return Outcome.FAILED, describe(error)
-        return (Outcome.PROCESSED if won else Outcome.STALE), None
+            outcomes = iter([Outcome.PROCESSED if each else Outcome.STALE for each in won])
+        else:
+            outcomes = iter([Outcome.FAILED] * len(events))
+        return [(next(outcomes), failure) if letter.parsed.event else _unapplied(letter.parsed) for letter in letters]
 
 
 def _turns(letters: Sequence[Letter]) -> list[list[int]]:

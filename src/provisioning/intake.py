@@ -21,8 +21,9 @@ from provisioning.inbox import Receipt
 from provisioning.logs import describe
 
 MAX_BATCH = 256  # each newcomer in it holds up to two of PostgreSQL's shared lock slots until the commit
+MAX_BATCH_BYTES = 8 * 2**20  # of bodies: a batch has to be committed while its senders wait
 GATHER_SECONDS = 0.003
-DEADLINE_SECONDS = 4.8  # to have answered within 5; a stalled database is given up after 4.7, and says so itself
+DEADLINE_SECONDS = 4.8  # to have answered within 5; a database that is away or stalled is given up before that, and says so itself
 
 Receive: TypeAlias = Callable[[Sequence[Delivery]], list[Receipt]]
 
@@ -65,11 +66,11 @@ class Intake:
         self._thread.start()
 
     def stop(self) -> None:
-        """Commit what is waiting, then end. Called when no more deliveries can come."""
+        """Commit what is waiting, then end; after the deadline nobody waits for it any more. Called when no more deliveries can come."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(self._deadline)
 
     async def submit(self, delivery: Delivery) -> Receipt:
         """The receipt of `delivery`, once it is committed.
@@ -80,7 +81,9 @@ class Intake:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(delivery, loop, loop.create_future())
         with self._changed:
-            if self._stopping or len(self._queue) >= self._max_waiting:
+            if self._stopping:
+                raise Unavailable("The service is stopping.", retry_after=1)
+            if len(self._queue) >= self._max_waiting:
                 raise Unavailable("Too many deliveries are waiting.", retry_after=1)
             self._queue.append(waiting)
             self._changed.notify()
@@ -111,10 +114,12 @@ class Intake:
         with self._changed:
             while True:
                 batch: list[_Waiting] = []
-                while self._queue and len(batch) < MAX_BATCH:
+                size = 0
+                while self._queue and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
                     waiting = self._queue.popleft()
                     if not waiting.answer.done():
                         batch.append(waiting)
+                        size += len(waiting.delivery.body)
                 if batch or self._stopping:
                     return batch
                 self._changed.wait()

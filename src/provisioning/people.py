@@ -16,7 +16,7 @@ from provisioning.accounts import Candidate, DirectoryUser, email_key, join, sho
 from provisioning.db import locks, records, users
 from provisioning.db.repository import Row
 from provisioning.db.session import Contended
-from provisioning.merge import DELETED, Key, Kind, Write, fold
+from provisioning.merge import DELETED, Key, Kind, Write, fold, merge
 from provisioning.settings import LinkUsersByEmail
 
 Numbered: TypeAlias = tuple[int, Write]
@@ -32,7 +32,8 @@ class Batch:
     def __init__(self, session: Session, writes: Mapping[Key, Sequence[Numbered]], link: LinkUsersByEmail, now: datetime) -> None:
         """Lock the records and what newcomers are joined on, and merge; nothing is written yet."""
         self._session, self._link, self._now = session, link, now
-        locks.hold(session, _join_locks(session, writes))
+        self._held = _join_locks(session, writes)
+        locks.hold(session, self._held)
         self.before = {Key(*key): records.directory_user(row) for key, row in _DIRECTORY_USERS.lock(session, writes).items()}
         self.after: dict[Key, DirectoryUser] = {}
         self.won: set[int] = set()
@@ -63,7 +64,10 @@ class Batch:
         made: dict[Key, list[DirectoryUser]] = {}
         if not self._newcomers:
             return made
-        pool = _Pool(self._session, [self.after[key] for key in self._newcomers], self.after)
+        newcomers = [self.after[key] for key in self._newcomers]
+        if not self._held.issuperset(reason for person in newcomers for reason in _reasons(person)):
+            raise Contended  # another batch said meanwhile what they are to be joined on
+        pool = _Pool(self._session, newcomers, self._changed(), self.after)
         for key in self._newcomers:
             person = self.after[key]
             user_id = join(person, pool.candidates(person), self._link)
@@ -132,14 +136,25 @@ class Batch:
 
 
 class _Pool:
-    """Whom newcomers might join: stored users, with this batch's changes to who is behind them, and those joined or made since."""
+    """Whom newcomers might join: the users as this batch leaves them, and those joined or made since."""
 
-    def __init__(self, session: Session, newcomers: Iterable[DirectoryUser], after: Mapping[Key, DirectoryUser]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        newcomers: Iterable[DirectoryUser],
+        changed: Iterable[DirectoryUser],
+        after: Mapping[Key, DirectoryUser],
+    ) -> None:
         self._by_reason: defaultdict[Reason, dict[str, Candidate]] = defaultdict(dict)
-        reasons = [reason for person in newcomers for reason in _reasons(person)]
-        for key, stored in users.candidates(session, reasons).items():
+        sought = [reason for person in newcomers for reason in _reasons(person)]
+        # A colleague who is renamed in this very batch is found by the new address, and no longer by the old one.
+        renamed = {Key(person.key.organization_id, person.user_id) for person in changed if person.user_id}
+        found = users.candidates(session, sought, renamed)
+        disabled = users.disabled_directories(session, (person for stored in found.values() for person in stored.behind))
+        for key, stored in found.items():
             behind = [after.get(person.key, person) for person in stored.behind]
-            self._add(key.organization_id, replace(stored, behind=behind))
+            email = email_key(show(behind, disabled).profile["email"]) if behind else stored.email_key
+            self._add(key.organization_id, replace(stored, email_key=email, behind=behind))
 
     def candidates(self, person: DirectoryUser) -> list[Candidate]:
         """Those with the newcomer's e-mail or upstream id."""
@@ -168,19 +183,20 @@ def _reasons(person: DirectoryUser) -> list[Reason]:
 
 
 def _join_locks(session: Session, writes: Mapping[Key, Sequence[Numbered]]) -> set[Reason]:
-    """What those who are not linked yet might be joined on, whichever of their events wins.
+    """What newcomers might be joined on, whichever of their events wins, and what leavers and the renamed might be joined on.
 
-    A link is never changed, so this may look before it locks.
+    So a newcomer who comes while a leaver goes waits for it, and finds nobody behind the account. A link is never changed, so this may
+    look before it locks.
     """
     stored = {Key(*key): records.directory_user(row) for key, row in _DIRECTORY_USERS.read(session, writes).items()}
     names: set[Reason] = set()
     for key, numbered in writes.items():
         known = stored.get(key, DirectoryUser(key, {}))
-        if known.user_id is None:
-            names.update(_reasons(known))
-            for _, write in numbered:
-                said, _ = fold({}, [(0, write)])
-                names.update(_reasons(DirectoryUser(key, said)))
+        before = set(_reasons(known))
+        said = {reason for _, write in numbered for reason in _reasons(DirectoryUser(key, merge({}, write) or {}))}
+        goes = any(write.statements.get(DELETED) is True for _, write in numbered)
+        if known.user_id is None or goes or not said <= before:
+            names |= before | said
     return names
 
 

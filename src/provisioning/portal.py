@@ -23,8 +23,8 @@ async def make_link(
     """A new link for `caller`, whose right to it has been checked; it leads to one of `origins`. Raises a ScalekitError."""
     link = await scalekit.portal_link(organization_id, features)
     if not leads_to(origins, link.location):
-        origin = "/".join(link.location.split("/", 3)[:3])
-        raise ScalekitRefused("Scalekit's portal link leads to an origin that PROVISIONING_PORTAL_ORIGINS does not name.", origin)
+        where = _host(link.location)
+        raise ScalekitRefused("Scalekit's portal link leads to an origin that PROVISIONING_PORTAL_ORIGINS does not name.", where)
     _log.info("portal_link_made", caller=caller, organization_id=organization_id, features=[feature.value for feature in features])
     return link
 
@@ -41,3 +41,11 @@ def _is_private(origin: str) -> bool:
     """Nobody between browser and portal reads along."""
     parts = urlsplit(origin)
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+
+
+def _host(location: str) -> str:
+    """The host alone, for the log: everything else of a link may be the credential."""
+    try:
+        return f"host {urlsplit(location).hostname}"
+    except ValueError:
+        return "no host"

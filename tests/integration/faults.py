@@ -1,7 +1,7 @@
 """Makes databases fail at a chosen moment, and says what a sender may expect: to be told in time, and to be received once afterwards."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 
 import pytest
@@ -15,33 +15,41 @@ from provisioning.inbox import Inbox
 
 CANARY = "jane.canary@example.com"
 
-# What fails while a test wants it: each statement that writes the directory user `bad`, or the commit after it. The message quotes the row,
-# as drivers' do; SQLite's RAISE takes only a literal.
+# What fails while a test wants it, of everything that has to do with the directory user `bad`: each statement that writes it, the commit
+# after that, or the commit after its delivery is written. The message quotes the row, as drivers' do; SQLite's RAISE takes only a literal.
 FAIL = "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation USING MESSAGE = NEW; END $$"
+OWE = "CREATE TABLE debts (creditor TEXT REFERENCES organizations DEFERRABLE INITIALLY DEFERRED)"
+
+
+def _at_commit(table: str, condition: str) -> Mapping[str, Sequence[str]]:
+    deferred = "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+    return {
+        "postgresql": (
+            FAIL,
+            f"CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON {table} {deferred} WHEN (NEW.{condition}) EXECUTE FUNCTION fail()",
+        ),
+        "sqlite": (
+            OWE,
+            f"CREATE TRIGGER fails AFTER INSERT ON {table} WHEN NEW.{condition} BEGIN INSERT INTO debts VALUES ('nobody'); END",  # noqa: S608
+        ),
+    }
+
+
 AT_STATEMENT = {
     "postgresql": (
         FAIL,
-        "CREATE TRIGGER fails BEFORE INSERT OR UPDATE ON directory_users FOR EACH ROW WHEN (NEW.id = 'bad') EXECUTE FUNCTION fail()",
+        "CREATE TRIGGER fails BEFORE INSERT ON directory_users FOR EACH ROW WHEN (NEW.id = 'bad') EXECUTE FUNCTION fail()",
     ),
     "sqlite": (f"CREATE TRIGGER fails BEFORE INSERT ON directory_users WHEN NEW.id = 'bad' BEGIN SELECT RAISE(ABORT, '{CANARY}'); END",),
 }
-AT_COMMIT = {
-    "postgresql": (
-        FAIL,
-        "CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON directory_users DEFERRABLE INITIALLY DEFERRED"
-        " FOR EACH ROW WHEN (NEW.id = 'bad') EXECUTE FUNCTION fail()",
-    ),
-    "sqlite": (
-        "CREATE TABLE debts (creditor TEXT REFERENCES organizations DEFERRABLE INITIALLY DEFERRED)",
-        "CREATE TRIGGER fails AFTER INSERT ON directory_users WHEN NEW.id = 'bad' BEGIN INSERT INTO debts VALUES ('nobody'); END",
-    ),
-}
+AT_COMMIT = _at_commit("directory_users", "id = 'bad'")
+AT_EVERY_COMMIT = _at_commit("deliveries", "webhook_id = 'msg_bad'")
 MENDED = {"postgresql": ("DROP FUNCTION fail CASCADE",), "sqlite": ("DROP TRIGGER fails", "DROP TABLE IF EXISTS debts")}
 
 
 @contextmanager
 def failing(database: Database, cause: Mapping[str, Sequence[str]]) -> Iterator[None]:
-    """While this lasts, writing the directory user `bad` fails."""
+    """While this lasts, what has to do with the directory user `bad` fails."""
     for statements in (cause, MENDED):
         with database.writing() as session:
             for statement in statements[database.dialect]:
@@ -51,9 +59,9 @@ def failing(database: Database, cause: Mapping[str, Sequence[str]]) -> Iterator[
 
 
 @contextmanager
-def opened(url: str, *, pool_size: int = 10) -> Iterator[Database]:
+def opened(url: str, *, pool_size: int = 8) -> Iterator[Database]:
     """The database at `url`, closed at the end."""
-    database = Database(url, pool_size=pool_size)
+    database = Database(url, writers=pool_size, readers=pool_size)
     try:
         yield database
     finally:
@@ -81,3 +89,10 @@ def assert_received_once(database: Database, letter: Delivery) -> None:
     assert (rows[letter.webhook_id]["outcome"], rows[letter.webhook_id]["attempts"]) == ("processed", 1)
     found = state(database)
     assert len(found["users"]) == len(found["directory_users"]) == len(rows)
+
+
+def use_at_once(database: Database, connections: int) -> None:
+    """Ask something over as many connections, held together."""
+    with ExitStack() as stack:
+        for _ in range(connections):
+            stack.enter_context(database.reading()).execute(text("SELECT 1"))

@@ -56,7 +56,7 @@ class StallingProxy:
         self._flowing.clear()
         self._forgotten.append(self._flowing)
         self._flowing = Event()
-        self._flowing.set()
+        self.resume()
 
     def cut(self) -> None:
         """Close every connection and refuse new ones, as when the server is stopped."""

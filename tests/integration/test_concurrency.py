@@ -1,18 +1,18 @@
 """Any number of processes and threads receive into one database at once, and end where one alone ends: nothing lost, nothing doubled."""
 
-import multiprocessing
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from multiprocessing.synchronize import Barrier
 from random import Random
-from threading import Barrier as ThreadBarrier
+from threading import Barrier, BrokenBarrierError
 from typing import TypeAlias
 
 import pytest
+from crew import PATIENCE_SECONDS, Crew, line_up
 from faults import AT_STATEMENT, failing
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from databases import Databases
@@ -25,52 +25,26 @@ from provisioning.events import Delivery, Json
 from provisioning.inbox import Inbox, Outcome, Receipt
 from provisioning.merge import Key
 
-PATIENCE_SECONDS = 120
-
 Batches: TypeAlias = Sequence[Sequence[Delivery]]
 
 
-class Crew:
-    """Two that receive at once, each over a database object of its own: processes, or for many short rounds threads."""
-
-    def __init__(self, executor: Executor, size: int = 2) -> None:
-        self._executor = executor
-        self._size = size
-
-    def receive(self, url: str, *work: Sequence[Batches]) -> list[list[Receipt]]:
-        """Let each of them receive its work, starting every round of it together; returns each one's receipts."""
-        assert len(work) == self._size
-        return [each.result(PATIENCE_SECONDS) for each in [self._executor.submit(_receive, url, rounds) for rounds in work]]
-
-
-_start: Barrier | ThreadBarrier
-
-
-def _join_crew(start: Barrier) -> None:
-    global _start  # noqa: PLW0603 # a process is given its barrier when it is born, and not later
-    _start = start
-
-
-def _receive(url: str, rounds: Sequence[Batches]) -> list[Receipt]:
+def receive_in_rounds(work: tuple[str, Sequence[Batches]]) -> list[Receipt]:
+    """What one process does with a database's URL and its batches: it begins every round together with the other one."""
+    url, rounds = work
     receipts = []
-    try:
-        with closing(Database(url)) as database:
-            for batches in rounds:
-                _start.wait(PATIENCE_SECONDS)
-                for batch in batches:
-                    receipts += Inbox(database).receive(batch)
-    except BaseException:
-        _start.abort()  # nobody has to wait for this one
-        raise
+    with closing(Database(url)) as database:
+        for batches in rounds:
+            line_up()
+            for batch in batches:
+                receipts += Inbox(database).receive(batch)
     return receipts
 
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Crew]:
     """Two processes."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, context, _join_crew, (context.Barrier(2),)) as executor:
-        yield Crew(executor)
+    with Crew.assembled() as crew:
+        yield crew
 
 
 def history(random: Random, organization_id: str) -> list[Delivery]:
@@ -117,7 +91,7 @@ def test_two_processes_receive_the_same_at_once(database_url: str, sqlite_databa
     """They end where one alone ends, and each delivery is recorded once."""
     random = Random(rounds)  # noqa: S311 # for orders, not for secrets
     histories = [history(random, f"org_{number}") for number in range(rounds)]
-    first, second = processes.receive(database_url, *([told(random, each) for each in histories] for _ in range(2)))
+    first, second = processes.run(receive_in_rounds, *((database_url, [told(random, each) for each in histories]) for _ in range(2)))
     done = Counter(receipt.webhook_id for receipt in first + second if receipt.outcome != "duplicate")
     assert done == Counter(each.webhook_id for deliveries in histories for each in deliveries)
     with ExitStack() as stack:
@@ -141,7 +115,7 @@ def test_two_newcomers_at_once_make_one_user_whenever_they_should(database_url: 
         ]
         return [[[delivery(event("user_created", f"{side}_{number}", **data))]] for number, data in enumerate(reasons)]  # type: ignore[arg-type]
 
-    processes.receive(database_url, newcomers("left"), newcomers("right"))
+    processes.run(receive_in_rounds, (database_url, newcomers("left")), (database_url, newcomers("right")))
     with closing(Database(database_url)) as database:
         behind = sorted(sorted(row[0]) for row in state(database, ORGANIZATION)["users"])  # type: ignore[call-overload] # ids
     assert behind == sorted([f"left_{number}", f"right_{number}"] for number in range(200))
@@ -163,21 +137,38 @@ class Counting(Database):
 
 
 def in_threads(url: str, *work: Batches) -> tuple[list[Receipt], int]:
-    """Receive each of the `work` in a thread and over a database object of its own, all at once.
+    """Receive each of the `work` in a thread and over a database object of its own, the first batch of each at once, then the second, …
 
     Returns the receipts, and how many batches had to be done again.
     """
-    start = ThreadBarrier(len(work))
+    start = Barrier(len(work))
 
     def receive(database: Database, batches: Batches) -> list[Receipt]:
-        start.wait(PATIENCE_SECONDS)
-        return [receipt for batch in batches for receipt in Inbox(database).receive(batch)]
+        receipts = []
+        try:
+            for batch in batches:
+                start.wait(PATIENCE_SECONDS)
+                receipts += Inbox(database).receive(batch)
+        except BrokenBarrierError:
+            return receipts  # another one says why
+        except BaseException:
+            start.abort()
+            raise
+        return receipts
 
     with ExitStack() as stack:
         databases = [stack.enter_context(closing(Counting(url))) for _ in work]
         threads = stack.enter_context(ThreadPoolExecutor(len(work)))
         receipts = [receipt for receipts in threads.map(receive, databases, work) for receipt in receipts]
         return receipts, sum(database.contended for database in databases)
+
+
+def make_organizations(url: str, count: int) -> list[str]:
+    """Make so many organizations known: else the first batches for one wait for each other to do so. Returns their ids."""
+    organizations = [f"org_{number}" for number in range(count)]
+    with closing(Database(url)) as database:
+        Inbox(database).receive([delivery(event("directory_enabled", "new", organization_id=each)) for each in organizations])
+    return organizations
 
 
 def assert_users_show_who_is_behind_them(url: str) -> None:
@@ -194,79 +185,86 @@ def assert_users_show_who_is_behind_them(url: str) -> None:
             assert not accounts.differs(shown, stored[key])
 
 
-def facts(random: Random, kinds: Sequence[str], size: int) -> list[Delivery]:
-    """So many events of forty people with few addresses, forty groups or two directories, at any time."""
+def facts(random: Random, organization_id: str, size: int) -> list[Delivery]:
+    """So many events of forty people with few addresses and upstream ids, and of forty groups, at any time."""
 
     def fact(kind: str) -> Delivery:
-        subjects, prefix = {"user": (40, "u"), "group": (40, "g"), "directory": (2, "dir_")}[kind.partition("_")[0]]
         data: dict[str, Json] = {}
-        if prefix == "u":
+        if kind.startswith("user"):
             data = {
                 "email": f"{random.randrange(12)}@example.com",
                 "dp_id": f"up_{random.randrange(12)}",
                 "active": random.random() < 0.8,
-                "directory_id": f"dir_{random.randrange(2)}",
                 "groups": named(*(f"g{number}" for number in random.sample(range(40), 3))),
                 "roles": roles(*random.sample(["admin", "member", "owner"], 2)),
             }
-        return delivery(event(kind, f"{prefix}{random.randrange(subjects)}", at=random.randrange(10**6), **data))  # type: ignore[arg-type]
+        at, id_ = random.randrange(10**6), f"{kind[0]}{random.randrange(40)}"
+        return delivery(event(kind, id_, at=at, organization_id=organization_id, **data))  # type: ignore[arg-type] # its data
 
-    return [fact(random.choice(kinds)) for _ in range(size)]
-
-
-USERS = ("user_created", "user_updated", "user_updated", "user_deleted")
-GROUPS = ("group_created", "group_updated", "group_deleted")
-BATCHES = [12, pytest.param(300, marks=pytest.mark.proof)]
+    return [fact(random.choice(KINDS)) for _ in range(size)]
 
 
-@pytest.mark.parametrize("batches", BATCHES)
-def test_a_crowd_never_waits_in_a_ring(postgres_url: str, batches: int) -> None:
+KINDS = ("user_created", "user_updated", "user_updated", "user_deleted", "group_created", "group_updated", "group_deleted")
+
+
+@pytest.mark.parametrize("rounds", [15, pytest.param(300, marks=pytest.mark.proof)])
+def test_a_crowd_never_waits_in_a_ring(postgres_url: str, rounds: int) -> None:
     """The same people and groups in every order: locks are taken in one order, so that no batch is ever a deadlock's victim."""
-    random = Random(batches)  # noqa: S311 # as above
-    receipts, contended = in_threads(postgres_url, *([facts(random, USERS + GROUPS, 40) for _ in range(batches)] for _ in range(4)))
+    random = Random(rounds)  # noqa: S311 # as above
+    organizations = make_organizations(postgres_url, rounds)
+    receipts, contended = in_threads(postgres_url, *([facts(random, each, 40) for each in organizations] for _ in range(4)))
     assert Counter(receipt.outcome for receipt in receipts).keys() == {"processed", "stale"}
     assert contended == 0
     assert_users_show_who_is_behind_them(postgres_url)
 
 
-@pytest.mark.parametrize("batches", [5, pytest.param(100, marks=pytest.mark.proof)])
-def test_a_crowd_never_waits_in_a_ring_when_events_fail(postgres_url: str, batches: int) -> None:
+@pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.proof)])
+def test_a_crowd_never_waits_in_a_ring_when_events_fail(postgres_url: str, rounds: int) -> None:
     """Then events are applied apart, in their own order."""
-    random = Random(batches)  # noqa: S311 # as above
-    work = [[facts(random, USERS, 20) for _ in range(batches)] for _ in range(4)]
+    random = Random(rounds)  # noqa: S311 # as above
+    work = [[facts(random, ORGANIZATION, 20) for _ in range(rounds)] for _ in range(4)]
     for batch in (batch for each in work for batch in each):
         batch.insert(random.randrange(20), delivery(event("user_created", "bad")))
     with closing(Database(postgres_url)) as database, failing(database, AT_STATEMENT):
         receipts, contended = in_threads(postgres_url, *work)
-    assert Counter(receipt.outcome for receipt in receipts)[Outcome.FAILED] == 4 * batches
+    assert Counter(receipt.outcome for receipt in receipts)[Outcome.FAILED] == 4 * rounds
     assert contended == 0
     assert_users_show_who_is_behind_them(postgres_url)
 
 
-@pytest.mark.parametrize("batches", BATCHES)
-def test_directories_flip_while_their_people_change(postgres_url: str, batches: int) -> None:
-    """Whoever is seen for the first time, moves to a directory or is suspended meanwhile: in the end each user is as the records say."""
-    random = Random(batches)  # noqa: S311 # as above
-    flips = [[facts(random, ("directory_disabled", "directory_enabled"), 1) for _ in range(batches * 3)] for _ in range(2)]
-    changes = [[facts(random, USERS, 10) for _ in range(batches * 3)] for _ in range(2)]
-    in_threads(postgres_url, *flips, *changes)
+@pytest.mark.parametrize("rounds", [40, pytest.param(1000, marks=pytest.mark.proof)])
+def test_a_directory_is_disabled_while_somebody_comes_to_it(postgres_url: str, rounds: int) -> None:
+    """Seen there for the first time, or moved there: no leaver stays in by it, as the same person has left the other directory."""
+    organizations = make_organizations(postgres_url, rounds)
+
+    def everywhere(kind: str, id_: str, at: float, **data: Json) -> Batches:
+        return [[delivery(event(kind, id_, at=at, organization_id=each, email="a@example.com", **data))] for each in organizations]  # type: ignore[arg-type]
+
+    before = everywhere("user_created", "left", 0, active=False, directory_id="new")
+    before = [*before, *everywhere("user_created", "stays", 0, directory_id="new")[::2]]
+    with closing(Database(postgres_url)) as database:
+        Inbox(database).receive([letter for batch in before for letter in batch])
+    in_threads(postgres_url, everywhere("directory_disabled", "old", 1), everywhere("user_updated", "stays", 1, directory_id="old"))
     assert_users_show_who_is_behind_them(postgres_url)
+    with closing(Database(postgres_url)) as database:
+        assert [row["active"] for each in organizations for row in user_rows(database, each)] == [False] * rounds
 
 
 def test_who_has_nothing_to_be_joined_on_is_made_once(postgres_url: str) -> None:
-    """There is nothing to lock then: one of two batches that make the same record at once is done again."""
+    """There is nothing to lock then: of two batches that make the same record at once, one is done again."""
+    organizations = make_organizations(postgres_url, 50)
+    sides = ([[delivery(event("user_created", "u", at=at, organization_id=each, name=str(at)))] for each in organizations] for at in (1, 2))
+    receipts, _ = in_threads(postgres_url, *sides)
+    assert Counter(receipt.outcome for receipt in receipts).keys() <= {"processed", "stale"}
     with closing(Database(postgres_url)) as database:
-        Inbox(database).receive([delivery(event("group_created", "g"))])  # else the first ones wait for each other to make the organization
-        start = ThreadBarrier(2)
+        assert [row["name"] for each in organizations for row in user_rows(database, each)] == ["2"] * 50
 
-        def receive(side: int) -> list[Receipt]:
-            receipts = []
-            for number in range(50):
-                letter = delivery(event("user_created", f"u{number}", at=side, name=str(side), number=1))
-                start.wait(PATIENCE_SECONDS)
-                receipts += Inbox(database).receive([letter])
-            return receipts
 
-        with ThreadPoolExecutor(2) as threads:
-            assert {receipt.outcome for receipts in threads.map(receive, range(2)) for receipt in receipts} <= {"processed", "stale"}
-        assert [(row["name"], row["active"]) for row in user_rows(database)] == [("1", True)] * 50
+def test_a_writer_on_sqlite_is_alone_from_its_first_look(sqlite_databases: Databases) -> None:
+    """Who reads and then writes what follows from it would else lose what was written between."""
+    with sqlite_databases.fresh(migrated=True) as url, closing(Database(url)) as database:
+        other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None, timeout=0)
+        with closing(other), database.writing() as session:
+            session.execute(text("SELECT 1"))
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")

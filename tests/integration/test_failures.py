@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from faults import AT_COMMIT, AT_STATEMENT, CANARY, failing
+from faults import AT_COMMIT, AT_EVERY_COMMIT, AT_STATEMENT, CANARY, failing
 from sqlalchemy import text
 
-from factories import delivery, delivery_rows, event, named, one_by_one, receive, roles, state
+from factories import delivery, delivery_rows, event, named, one_by_one, roles, state
 from provisioning import dispatcher
 from provisioning.db.session import Database
 from provisioning.events import Delivery, Event, EventType
@@ -33,17 +35,30 @@ def everything(database: Database) -> tuple[object, ...]:
     return state(database), delivery_rows(database), sorted(map(tuple, writers))
 
 
+def known(database: Database) -> set[object]:
+    """The ids of the directory users and groups that are stored."""
+    found = state(database)
+    return {id_ for table in ("directory_users", "groups") for _, id_, *_ in found[table]}
+
+
 def test_a_commit_that_fails_leaves_nothing_half_written(database: Database) -> None:
-    """It raises, which the edge answers 5xx; sent again when the cause is gone, everything is applied."""
-    receive(database, event("user_created", "before"))
-    before = everything(database)
-    batch = [person("good"), person("bad")]
+    """The delivery is not taken for done: kept as `failed`, or raised, which the edge answers 5xx too; sent again, it is applied."""
+    batch = [person("good"), person("bad"), person("better")]
     with failing(database, AT_COMMIT):
+        assert outcomes(database, *batch) == ["processed", "failed", "processed"]
+        assert known(database) == {"good", "of_good", "better", "of_better"}
+    assert outcomes(database, *batch) == ["duplicate", "processed", "duplicate"]
+
+
+def test_a_commit_that_fails_whatever_we_write_leaves_nothing(database: Database) -> None:
+    """Not even that it failed could be kept: it raises."""
+    before = everything(database)
+    with failing(database, AT_EVERY_COMMIT):
         for _ in range(2):
             with pytest.raises(Exception, match=r"CheckViolation|FOREIGN KEY"):
-                Inbox(database).receive(batch)
+                Inbox(database).receive([person("bad")])
             assert everything(database) == before
-    assert outcomes(database, *batch) == ["processed", "processed"]
+    assert outcomes(database, person("bad")) == ["processed"]
 
 
 def test_an_event_that_fails_leaves_only_itself(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,22 +74,21 @@ def test_an_event_that_fails_leaves_only_itself(database: Database, capsys: pyte
             r"sqlalchemy\.exc\.IntegrityError \((23514|SQLITE_CONSTRAINT_TRIGGER)\) at [\w/]*provisioning/db/\w+\.py:\d+", str(row["error"])
         )
     assert CANARY not in "".join(capsys.readouterr())
-    known = {id_ for table in ("directory_users", "groups") for _, id_, *_ in state(database)[table]}
-    assert known == {"first", "of_first", "last", "of_last"}
+    assert known(database) == {"first", "of_first", "last", "of_last"}
     assert outcomes(database, bad) == ["processed"]
 
 
 def test_a_failed_delivery_is_tried_again_until_it_is_done(database: Database) -> None:
     """By the sender's retry or by a replay; each handling is an attempt, and the first one's arrival stays."""
     bad = person("bad")
+    again = replace(bad, received_at=bad.received_at + timedelta(hours=28))
     with failing(database, AT_STATEMENT):
-        assert outcomes(database, bad, bad) == ["failed", "failed"]
-        first = delivery_rows(database)["msg_bad"]
+        assert outcomes(database, bad, again) == ["failed", "failed"]
         assert [receipt.outcome for receipt in Inbox(database).replay(["msg_bad"])] == ["failed"]
         assert delivery_rows(database)["msg_bad"]["attempts"] == 3
-    assert outcomes(database, bad) == ["processed"]
+    assert outcomes(database, again) == ["processed"]
     row = delivery_rows(database)["msg_bad"]
-    assert (row["attempts"], row["error"], row["received_at"]) == (4, None, first["received_at"])
+    assert (row["attempts"], row["error"], row["received_at"]) == (4, None, bad.received_at)
     assert row["processed_at"] is not None
     before = everything(database)
     assert outcomes(database, bad) == ["duplicate"]

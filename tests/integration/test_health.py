@@ -1,16 +1,20 @@
 """The service starts whatever its database does, and says whether it can work."""
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from databases import Databases
-from provisioning.api import health
+from provisioning.api import readiness
 from provisioning.api.problems import MEDIA_TYPE
+from provisioning.db.session import Database
 from service import running, signed
 
 
@@ -68,7 +72,8 @@ def test_a_database_that_is_silent_is_not_ready(silence: str, monkeypatch: pytes
     """It is not waited for longer than said, however often it is asked, nor however much longer the driver would wait."""
     with running(silence) as client:
         not_ready(client)
-        monkeypatch.setattr(health, "READY_SECONDS", 0.2)
+        monkeypatch.setattr(readiness, "READY_SECONDS", 0.2)
+        monkeypatch.setattr(readiness, "FRESH_SECONDS", 0)
         began = time.monotonic()
         assert {not_ready(client) for _ in range(3)} == {"The database did not answer in time."}
         assert time.monotonic() - began < 2
@@ -83,3 +88,23 @@ def test_only_hosts_that_are_allowed_are_answered(sqlite_databases: Databases) -
             refused = client.get("/docs", headers=[(b"host", host.encode("latin-1"))])
             assert (refused.status_code, refused.headers["content-type"]) == (400, MEDIA_TYPE), host
             assert client.get("/health/live", headers=[(b"host", host.encode("latin-1"))]).status_code == 200
+
+
+def test_a_crowd_that_asks_costs_one_look(database_url: str) -> None:
+    """Anybody may ask: however many do at once, one thread and one connection look at the database, and for a second nobody does."""
+    looks = 0
+
+    class Counted(Database):
+        @contextmanager
+        def reading(self) -> Iterator[Session]:
+            nonlocal looks
+            looks += 1
+            with super().reading() as session:
+                yield session
+
+    async def crowd(ready: readiness.Readiness) -> list[str | None]:
+        return [*await asyncio.gather(*(ready.wrong() for _ in range(100))), await ready.wrong()]
+
+    with closing(Counted(database_url)) as database:
+        assert asyncio.run(crowd(readiness.Readiness(database))) == [None] * 101
+    assert looks == 1

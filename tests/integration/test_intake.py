@@ -126,13 +126,12 @@ def test_only_a_batch_that_others_queued_behind_is_followed_by_a_wait(monkeypatc
     monkeypatch.setattr(module, "sleep", waits.append)
 
     async def main(intake: Intake, slow: Slow) -> None:
-        slow.leave.release(3)
-        for number in range(3):
+        slow.leave.release(100)
+        for number in range(100):
             await intake.submit(letters(number)[0])
+            await slow.is_entered()
         assert waits == []
         tasks = await submitted(intake, "a")
-        for _ in range(3):
-            await slow.is_entered()
         await slow.is_entered()
         tasks += await submitted(intake, "b")
         slow.leave.release(2)
@@ -261,7 +260,7 @@ def test_stopping_commits_what_waits_and_takes_nothing_new() -> None:
 
 
 def test_callers_of_several_loops_are_answered_each_in_its_own() -> None:
-    """Also when one of them has closed meanwhile."""
+    """Also when one of them closes while its delivery is being committed."""
     slow = Slow()
     with running(slow) as intake, ThreadPoolExecutor() as threads:
 
@@ -271,6 +270,7 @@ def test_callers_of_several_loops_are_answered_each_in_its_own() -> None:
 
         async def leave() -> None:
             await submitted(intake, "gone")
+            await slow.is_entered()
 
         asyncio.run(leave())
         found = [threads.submit(asyncio.run, submit(name)) for name in "ab"]

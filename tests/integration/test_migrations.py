@@ -1,16 +1,13 @@
 """Migrations make what the models say, on both databases, there and back, and from any number of replicas at once."""
 
-import multiprocessing
 import socket
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import psycopg
 import pytest
 from alembic import command
 from alembic.config import main as alembic
+from crew import Crew, line_up
 from faults import opened
 from sqlalchemy import Engine, inspect, text
 
@@ -139,30 +136,18 @@ def test_a_database_that_is_away_or_busy_is_unavailable(sqlite_databases: Databa
         assert to_do(url)
 
 
-_start: Barrier
-
-
-def _join_crew(start: Barrier) -> None:
-    global _start  # noqa: PLW0603 # a process is given its barrier when it is born, and not later
-    _start = start
-
-
-def _upgrade(url: str) -> str | None:
-    _start.wait(60)
+def upgrade(url: str) -> str | None:
+    """What a replica does when it starts; returns what there is left to do."""
+    line_up()
     migrations.upgrade(url)
     return to_do(url)
 
 
-@pytest.fixture(scope="module")
-def replicas() -> Iterator[ProcessPoolExecutor]:
-    """Three processes that start together."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(3, context, _join_crew, (context.Barrier(3),)) as executor:
-        yield executor
-
-
-def test_replicas_that_start_at_once_migrate_once(empty_database_url: str, replicas: ProcessPoolExecutor) -> None:
-    """All of them succeed, and find it migrated."""
-    assert list(replicas.map(_upgrade, [empty_database_url] * 3)) == [None] * 3
-    with opened(empty_database_url) as database, database.reading() as session:
-        assert len(session.execute(text("SELECT version_num FROM alembic_version")).all()) == 1
+def test_replicas_that_start_at_once_migrate_once(sqlite_databases: Databases, postgresql_databases: Databases) -> None:
+    """Both succeed and find it migrated, however often they try: SQLite's files are new to both of them then."""
+    with Crew.assembled() as replicas:
+        for databases in [postgresql_databases] + [sqlite_databases] * 20:
+            with databases.fresh(migrated=False) as url:
+                assert replicas.run(upgrade, url, url) == [None, None]
+                with opened(url) as database, database.reading() as session:
+                    assert len(session.execute(text("SELECT version_num FROM alembic_version")).all()) == 1

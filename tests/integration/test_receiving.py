@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from factories import ORGANIZATION, START, delivery, event, named, one_by_one, receive, roles, state, user_rows
-from provisioning.db.models import organizations
+from provisioning.db.models import groups, organizations
 from provisioning.db.session import Database
 from provisioning.events import Json
 from provisioning.inbox import Inbox
@@ -165,6 +165,45 @@ def test_whom_a_newcomer_joins(
     for batch in [deliveries] if batched else [[each] for each in deliveries]:
         inbox.receive(batch)
     assert len(user_rows(database)) == (1 if joins else 2)
+
+
+def test_a_reused_address_in_the_batch_that_frees_it(database: Database) -> None:
+    """A colleague is renamed and a newcomer gets the old address, both in one batch: two people, and nobody shares an account."""
+    one_by_one(database, [event("user_created", "jane", email="jane@x.com", dp_id="1")])
+    receive(
+        database, event("user_updated", "jane", at=1, email="jane.smith@x.com"), event("user_created", "new", email="jane@x.com", dp_id="2")
+    )
+    assert [row["email"] for row in user_rows(database)] == ["jane.smith@x.com", "jane@x.com"]
+
+
+def test_a_newcomer_joins_by_an_address_that_a_colleague_gets_in_the_same_batch(database: Database) -> None:
+    one_by_one(database, [event("user_created", "jane", email="jane@x.com")])
+    receive(
+        database, event("user_updated", "jane", at=1, email="jane.smith@x.com"), event("user_created", "moved", email="Jane.Smith@x.com")
+    )
+    assert len(user_rows(database)) == 1
+
+
+def test_a_group_named_again_does_not_look_changed(database: Database) -> None:
+    def updated_at() -> object:
+        with database.reading() as session:
+            return session.scalar(select(groups.c.updated_at))
+
+    one_by_one(database, [event("user_created", "u", groups=named("g"))])
+    before = updated_at()
+    one_by_one(database, [event("user_created", "v", at=1, groups=named("g"))])
+    assert updated_at() == before
+    one_by_one(database, [event("group_updated", "g", at=2, display_name="Other")])
+    assert updated_at() != before
+
+
+def test_groups_and_roles_without_an_id_are_none(database: Database) -> None:
+    """A suspension must not fail on what stands beside it."""
+    one_by_one(database, [event("user_created", "u", groups=named("g"), roles=roles("r"))])
+    odd = event("user_updated", "u", at=1, active=False, groups=[None, {"id": None}, *named("h")], roles=[{"role_name": ""}, None])
+    assert one_by_one(database, [odd]) == ["processed"]
+    assert [row["active"] for row in user_rows(database)] == [False]
+    assert state(database, ORGANIZATION)["memberships"] == [("u", "h")]
 
 
 def test_the_link_stays_through_every_change_of_address(database: Database) -> None:

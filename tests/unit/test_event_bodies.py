@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from time import process_time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from factories import PAYLOADS, delivery, event
-from provisioning.events import MAX_DEPTH, Envelope, Json, Parsed, canonical, parse
+from provisioning.events import Envelope, Json, Parsed, canonical, parse
 
 DOCUMENTED = {path.stem: path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))}
 SECRETS = ("password", "secret", "token")
-TOO_DEEP = f"The body is nested more than {MAX_DEPTH} levels deep."
+TOO_DEEP = "The body is nested more than 64 levels deep."
 LONE_SURROGATE, NUL = "\ud800", "\0"
 AWKWARD = (
     "1e999",
@@ -151,6 +151,7 @@ writings = st.recursive(
 
 
 @given(writings)
+@example(('{"a":1 , "token" : {"b":[1,2],"token":3} , "secret":4 }', '{"a":1 }'))
 def test_members_named_like_a_secret_are_dropped_and_nothing_else_changes(writing: Writing) -> None:
     """At any depth, in any case and spelling, however often an object has the name; every other byte stays."""
     came, kept = writing
@@ -176,9 +177,9 @@ def test_what_is_nested_too_deep_to_be_read_is_scrubbed_all_the_same(levels: int
 
 def test_sixty_four_levels_are_read() -> None:
     """The document is the first, its data the second, what `holding` puts there the third."""
-    deepest = "[" * (MAX_DEPTH - 2) + "1" + "]" * (MAX_DEPTH - 2)
+    deepest = "[" * 62 + "1" + "]" * 62
     assert read(holding(deepest)).event is not None
-    for deeper in (f"[{deepest}]", f'{{"x":{deepest}}}', "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1)):
+    for deeper in (f"[{deepest}]", f'{{"x":{deepest}}}', "[" * 63 + "]" * 63):
         assert read(holding(deeper)).error == TOO_DEEP
 
 
@@ -211,7 +212,7 @@ def test_a_text_that_a_database_cannot_hold_is_refused(text: str, problem: str) 
 @pytest.mark.parametrize("filling", ["[", '"token":', r"\"", "9", "1,", "[],", r"\u0041", '"', " ", "\\", '"token" ', "{", '"a":1,', "é"])
 def test_a_body_of_anything_is_refused_in_linear_time(filling: str) -> None:
     """Also after brackets that no reader gets to the bottom of, and within what has to be dropped."""
-    for start in ("[" * 2000, '["', '{"token":1,"x":['):
+    for start in ("[" * 2000, '{"token":1,"x":' + "[" * 2000, '["'):
         body = (start + filling * (200_000 // len(filling))).encode()
         before = process_time()
         assert read(body).event is None

@@ -283,7 +283,7 @@ BAD = [
     ("PROVISIONING_CLOCK_MARGIN", "off", "is not a duration"),
     ("PROVISIONING_CLOCK_MARGIN", "999999d", "should be less than or equal to 365 days"),
     ("PROVISIONING_LATE_EVENT_MARGIN", "٦٠s", "is not a duration"),
-    ("PROVISIONING_SCALEKIT_CALLS_PER_SECOND", "0", "should be greater than 0"),
+    ("PROVISIONING_SCALEKIT_CALLS_PER_SECOND", "0", "should be greater than or equal to 0.01"),
     ("PROVISIONING_MAX_WAITING_DELIVERIES", "many", "should be a valid integer"),
     ("PROVISIONING_PAYLOAD_RETENTION_DAYS", "0.5", "should be a valid integer"),
     ("PROVISIONING_METRICS_PUBLIC", "perhaps", "should be a valid boolean"),

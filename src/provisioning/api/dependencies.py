@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer
 from pydantic import StringConstraints
 from structlog.contextvars import bind_contextvars
 
+from provisioning.api.readiness import Readiness
 from provisioning.db.session import Database
 from provisioning.inbox import Inbox
 from provisioning.intake import Intake
@@ -30,6 +31,7 @@ class Services:
     scalekit: ScalekitClient
     verifier: Verifier
     refusals: RefusalLog
+    readiness: Readiness
 
 
 async def services(request: Request) -> Services:
@@ -62,7 +64,7 @@ def requires(scope: Literal["read", "portal", "operate"]) -> Callable[..., Await
     """
 
     async def caller(request: Request, _: Annotated[object, Depends(_bearer)]) -> ApiKey:
-        key = await _caller(request)
+        key = getattr(request.state, "caller", None) or await _caller(request)
         if scope not in key.scopes:
             raise HTTPException(403, f"This API key lacks the scope `{scope}`.")
         return key
@@ -78,7 +80,7 @@ class CallerFirst(APIRoute):
         handler = super().get_route_handler()
 
         async def known(request: Request) -> Response:
-            await _caller(request)
+            request.state.caller = await _caller(request)
             return await handler(request)
 
         return known

@@ -19,7 +19,7 @@ from provisioning.logs import describe
 # Health checks say nothing, and a webhook has its own line; its refusals come from anybody, so they are logged at a bounded rate.
 _UNLOGGED = {"/health/live", "/health/ready", "/webhooks/scalekit"}
 _ANY_HOST = {"/health/live", "/health/ready"}  # asked by address, by load balancers
-_REQUEST_ID = re.compile(r"[!-~]{1,64}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # no e-mail address can be one: it goes into the log
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
 _log = structlog.get_logger(__name__)

@@ -52,8 +52,9 @@ async def receive_webhook(request: Request, parts: ServicesDep) -> Response:
     signed, body = await _verified(request, parts)
     try:
         receipt = await parts.intake.submit(Delivery(signed.webhook_id, signed.timestamp, datetime.now(UTC), body))
-    except Unavailable:
-        _log.warning("delivery", webhook_id=signed.webhook_id, outcome="unavailable", **_measures(body, began))
+    except Exception as error:  # broad: whatever it is, the delivery has its line
+        outcome = "unavailable" if isinstance(error, Unavailable) else "lost"
+        _log.warning("delivery", webhook_id=signed.webhook_id, outcome=outcome, **_measures(body, began))
         raise
     _tell(receipt, **_measures(body, began))
     if receipt.outcome is Outcome.FAILED:

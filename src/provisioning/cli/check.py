@@ -54,7 +54,7 @@ def _keys(settings: Settings) -> str:
 
 def _of_database(url: str) -> Iterator[Finding]:
     try:
-        with closing(Database(url, pool_size=1)) as database, database.reading() as session:
+        with closing(Database(url)) as database, database.reading() as session:
             dialect = session.connection().dialect
             version = ".".join(map(str, dialect.server_version_info or ()))
             to_do = migrations.state(session)

@@ -63,7 +63,7 @@ def replay_deliveries(webhook_ids: list[str]) -> None:
 @contextmanager
 def _database(settings: Settings) -> Iterator[Database]:
     """The database, migrated. Raises ConfigurationError, Unavailable."""
-    with closing(Database(settings.database_url.get_secret_value(), pool_size=1)) as database:
+    with closing(Database(settings.database_url.get_secret_value())) as database:
         with database.reading() as session:
             to_do = migrations.state(session)
         if to_do:

@@ -27,5 +27,5 @@ def migrated(url: str) -> str:
 
 def _look(url: str) -> tuple[str | None, str | None]:
     """The database's revision, and what there is to do."""
-    with closing(Database(url, pool_size=1)) as database, database.reading() as session:
+    with closing(Database(url)) as database, database.reading() as session:
         return MigrationContext.configure(session.connection()).get_current_revision(), migrations.state(session)

@@ -85,7 +85,7 @@ def _leave(*_: object) -> None:
 def _warn_unless_migrated(settings: Settings) -> None:
     """Say it now; /health/ready keeps saying it. Neither keeps the service from starting: a migration can come, the database come back."""
     try:
-        with closing(Database(settings.database_url.get_secret_value(), pool_size=1)) as database, database.reading() as session:
+        with closing(Database(settings.database_url.get_secret_value())) as database, database.reading() as session:
             to_do = migrations.state(session)
     except Unavailable as error:
         to_do = str(error)

@@ -2,6 +2,7 @@
 `Unavailable` (the database is away, stalled or over-loaded) or `Contended` (another transaction won: try again), or as it is.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +18,20 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from provisioning.db.watchdog import Watchdog
-from provisioning.errors import Unavailable
+from provisioning.errors import ConfigurationError, Unavailable
 
+# Together these stay under the 5 s within which every caller is answered: for a connection, for a lock, for a statement, for a stalled one.
+POOL_SECONDS = 1
 LOCK_SECONDS = 3
-STATEMENT_SECONDS = 4
-STALLED_SECONDS = 4.5
+STATEMENT_SECONDS = 3.5
+STALLED_SECONDS = 3.7
+SQLITE_NEEDED = (3, 38)
+IDLE_SECONDS = 15  # of a transaction: where we were cut off and the server did not notice, its locks are in the way of the next attempt
 
 # SQLSTATE classes and codes that say "not now": connection, resources, operator intervention, a standby that only reads.
 _AWAY = ("08", "53", "57", "58", "25006", "55P03", "3D000", "28")
+_UNMIGRATED = {"42P01", "42703"}  # no such table, no such column
+_NO_SUCH = re.compile(r"no such (table|column)|table \w+ has no column")  # SQLite has no code of its own for it
 _CONTENDED = ("40001", "40P01")
 _SQLITE_AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 
@@ -34,22 +41,24 @@ class Contended(Exception):
 
 
 class Database:
-    """One engine on one database, for threads to share.
+    """One database, for threads to share. Writers and readers have connections of their own: no crowd of readers keeps a webhook waiting.
 
-    A statement that hears nothing for 4.5 s loses its connection, since neither libpq nor the server notices a stalled path.
+    A statement that hears nothing for 3.7 s loses its connection, since neither libpq nor the server notices a stalled path.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, writers: int = 4, readers: int = 8) -> None:
         """Connect lazily to `url` (`sqlite:///…` or `postgresql://…`); nothing is opened until it is used."""
-        self.engine = make_engine(url, pool_size=pool_size)
+        self.engine = make_engine(url, pool_size=writers)
+        self._readers = make_engine(url, pool_size=readers)
         self.dialect = self.engine.dialect.name
         self._watchdog = Watchdog(STALLED_SECONDS)
         if self.dialect == "postgresql":
             self._watchdog.guard(self.engine)
+            self._watchdog.guard(self._readers)
         self._writing = sessionmaker(self.engine.execution_options(begin="write"), expire_on_commit=False)
         # A page is read by several statements, which should see one state; SQLite's transactions do so by themselves.
-        snapshot = {} if self.dialect == "sqlite" else {"isolation_level": "REPEATABLE READ"}
-        self._reading = sessionmaker(self.engine.execution_options(**snapshot), expire_on_commit=False)
+        snapshot = {} if self.dialect == "sqlite" else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._reading = sessionmaker(self._readers.execution_options(begin="read", **snapshot), expire_on_commit=False)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -69,26 +78,26 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection and stop the watchdog."""
         self.engine.dispose()
+        self._readers.dispose()
         self._watchdog.stop()
 
 
-@contextmanager
-def savepoint(session: Session) -> Iterator[None]:
-    """A part of a transaction that can fail alone: it is rolled back to where it began. Raises Unavailable, Contended as the whole does."""
-    with named_failures(), session.begin_nested():
-        yield
+def make_engine(url: str, *, pool_size: int = 1) -> Engine:
+    """An engine with the settings that this service's correctness rests on, and no values in its errors.
 
-
-def make_engine(url: str, *, pool_size: int = 10) -> Engine:
-    """An engine with the settings that this service's correctness rests on, and no values in its errors."""
+    Raises ConfigurationError where SQLite's library is older than what the statements need (RETURNING, `->>`).
+    """
     sqlite = make_url(url).get_backend_name() == "sqlite"
+    if sqlite and sqlite3.sqlite_version_info < SQLITE_NEEDED:
+        needed = ".".join(map(str, SQLITE_NEEDED))
+        raise ConfigurationError(f"This Python's SQLite is {sqlite3.sqlite_version}; {needed} or newer is needed, or PostgreSQL.")
     # No named prepared statements: behind pgbouncer the next transaction may run on another server connection.
     connect_args = {"timeout": LOCK_SECONDS} if sqlite else {"connect_timeout": LOCK_SECONDS, "prepare_threshold": None}
     engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=LOCK_SECONDS,
+        pool_timeout=POOL_SECONDS,
         hide_parameters=True,
         json_serializer=lambda value: dumps(value, ensure_ascii=False, separators=(",", ":")),
         connect_args=connect_args,
@@ -126,18 +135,18 @@ def _use_wal(cursor: DBAPICursor) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("begin") is not None
+    writes = connection.get_execution_options().get("begin") in {"write", "migrate"}
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 _LIMITS = text(
     "SELECT set_config('lock_timeout', :lock, true), set_config('statement_timeout', :statement, true),"
-    " set_config('idle_in_transaction_session_timeout', '60s', true)"
-).bindparams(lock=f"{LOCK_SECONDS}s", statement=f"{STATEMENT_SECONDS}s")
+    " set_config('idle_in_transaction_session_timeout', :idle, true)"
+).bindparams(lock=f"{LOCK_SECONDS}s", statement=f"{int(STATEMENT_SECONDS * 1000)}ms", idle=f"{IDLE_SECONDS}s")
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    if connection.get_execution_options().get("begin") == "write":
+    if connection.get_execution_options().get("begin") in {"write", "read"}:
         connection.execute(_LIMITS)
 
 
@@ -157,11 +166,11 @@ def named_failures() -> Iterator[None]:
     except exc.TimeoutError as error:
         raise Unavailable("The database has no free connection.") from error
     except exc.DBAPIError as error:
-        # Where SQLite has ended the whole transaction, going back to a savepoint fails in its turn and hides why.
-        first = error.__context__ if isinstance(error.__context__, exc.DBAPIError) else error
-        if first.connection_invalidated or _code(first).startswith(_CONTENDED):
+        if error.connection_invalidated or _code(error).startswith(_CONTENDED):
             raise Contended from error
-        if _code(first).startswith(_AWAY + _SQLITE_AWAY) or _never_connected(first):
+        if _code(error) in _UNMIGRATED or _NO_SUCH.match(str(error.orig)):
+            raise Unavailable("The database is not migrated: run `provisioning migrate`.") from error
+        if _code(error).startswith(_AWAY + _SQLITE_AWAY) or _never_connected(error):
             raise Unavailable from error
         raise
 

@@ -31,8 +31,7 @@ _FOUND = union(
         _sought,
         (directory_users.c.organization_id == _sought.c.organization_id)
         & (directory_users.c.external_id == _sought.c.text)
-        & (_sought.c.field == "external_id")
-        & directory_users.c.user_id.is_not(None),
+        & (_sought.c.field == "external_id"),
     ),
 )
 
@@ -50,14 +49,13 @@ _OF_DIRECTORIES = (
         _directory,
         (directory_users.c.organization_id == _directory.c.organization_id) & (directory_users.c.directory_id == _directory.c.directory_id),
     )
-    .where(directory_users.c.user_id.is_not(None))
     .distinct()
 )
 
 
-def candidates(session: Session, sought: Iterable[tuple[str, str, str]]) -> dict[Key, Candidate]:
-    """The users whom newcomers might join: found by (`email` or `external_id`, organization, e-mail key or upstream id)."""
-    found = [Key(*row) for row in session.execute(_FOUND, as_keys(sought))]
+def candidates(session: Session, sought: Iterable[tuple[str, str, str]], also: Iterable[Key]) -> dict[Key, Candidate]:
+    """The users whom newcomers might join: by (`email` or `external_id`, organization, e-mail key or upstream id), and `also` these."""
+    found = {*_linked(session.execute(_FOUND, as_keys(sought))), *also}
     stored = USERS.read(session, found)
     everybody = behind(session, found)
     return {key: Candidate(key.id, stored[key]["email_key"], everybody[key]) for key in found}
@@ -73,7 +71,12 @@ def behind(session: Session, found: Iterable[Key]) -> Mapping[Key, list[Director
 
 def of_directories(session: Session, changed: Collection[Key]) -> set[Key]:
     """The users that somebody of these directories is behind."""
-    return {Key(*row) for row in session.execute(_OF_DIRECTORIES, as_keys(changed))} if changed else set()
+    return _linked(session.execute(_OF_DIRECTORIES, as_keys(changed))) if changed else set()
+
+
+def _linked(rows: Iterable[Sequence[str | None]]) -> set[Key]:
+    """Sorted out here: asked for `user_id IS NOT NULL`, SQLite takes the index on that, and reads the whole organization."""
+    return {Key(str(organization_id), user_id) for organization_id, user_id in rows if user_id is not None}
 
 
 def disabled_directories(session: Session, people: Iterable[DirectoryUser]) -> set[Key]:

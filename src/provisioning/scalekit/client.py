@@ -122,7 +122,7 @@ class ScalekitClient:
         if first:
             try:
                 building.set_result(self._build())
-            except ScalekitError as error:
+            except BaseException as error:  # broad: others wait for it
                 self._building = None
                 building.set_exception(error)
         return building.result()

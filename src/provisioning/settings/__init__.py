@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     environment_id: str | None = _variable(
         "PROVISIONING_ENVIRONMENT_ID", None, "When set, another environment's events are dead-lettered.", "env_123456"
     )
-    max_body_bytes: Annotated[int, Field(ge=1)] = _variable(
+    max_body_bytes: Annotated[int, Field(ge=1000, le=64 * 2**20)] = _variable(
         "PROVISIONING_MAX_BODY_BYTES", "1048576", "The longest webhook body.", "1048576"
     )
     max_deactivation_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = _variable(
@@ -157,13 +157,13 @@ class Settings(BaseSettings):
     late_event_margin: Duration = _variable(
         "PROVISIONING_LATE_EVENT_MARGIN", "15m", "Subtracted from the start of a listing for the mark.", "15m"
     )
-    scalekit_calls_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _variable(
+    scalekit_calls_per_second: Annotated[float, Field(ge=0.01, le=1000)] = _variable(
         "PROVISIONING_SCALEKIT_CALLS_PER_SECOND", "20", "The most calls of one process to Scalekit's API.", "20"
     )
-    max_waiting_deliveries: Annotated[int, Field(ge=1)] = _variable(
+    max_waiting_deliveries: Annotated[int, Field(ge=1, le=1_000_000)] = _variable(
         "PROVISIONING_MAX_WAITING_DELIVERIES", "2000", "Beyond these a webhook is answered 503, and Scalekit sends it again.", "2000"
     )
-    payload_retention_days: Annotated[int, Field(ge=1)] = _variable(
+    payload_retention_days: Annotated[int, Field(ge=1, le=36_500)] = _variable(
         "PROVISIONING_PAYLOAD_RETENTION_DAYS", "30", "How long payloads are kept.", "30"
     )
     allowed_hosts: Hosts = _variable(

@@ -79,6 +79,8 @@ def _api_key(entry: str, number: int) -> ApiKey:
         raise ValueError(f"has a key of fewer than {_MIN_API_KEY_CHARACTERS} characters (entry {number})")
     if not (key.isascii() and key.isprintable()):
         raise ValueError(f"has a key with characters that no HTTP header carries (entry {number})")
+    if _PLACEHOLDER.search(key) or len(set(key)) < 4:
+        raise ValueError(f"has a placeholder for a key (entry {number})")
     name = labels[0] if labels else f"key{number}"
     if not _API_KEY_NAME.fullmatch(name):
         raise ValueError(f"has a name that is not 1 to 31 letters, digits, dots, dashes and underscores (entry {number})")
@@ -114,8 +116,10 @@ def _database_url(secret: SecretStr) -> SecretStr:
     if url.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
         raise ValueError("asks for a driver other than PostgreSQL's psycopg or SQLite; name no driver")
     query = {name: value for name, value in url.query.items() if name not in _NOT_LIBPQ}
-    if query.pop("ssl", None) == "true":
-        query.setdefault("sslmode", "require")
+    if query.pop("ssl", None) == "true" or query.get("sslmode") == "no-verify":  # in the words of node-postgres
+        query["sslmode"] = "require"
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise ValueError("has a port that is none")
     return SecretStr(url.set(drivername="postgresql+psycopg", query=query).render_as_string(hide_password=False))
 
 
