@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from time import monotonic
+from time import monotonic, sleep
+from typing import Self
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -56,6 +58,44 @@ def failing(database: Database, cause: Mapping[str, Sequence[str]]) -> Iterator[
                 session.execute(text(statement))
         if statements is cause:
             yield
+
+
+class Gate:
+    """Holds transactions of one PostgreSQL database at their commit."""
+
+    def __init__(self, keeper: psycopg.Connection) -> None:
+        self._keeper = keeper
+
+    @classmethod
+    @contextmanager
+    def before_commits(cls, url: str, table: str) -> Iterator[Self]:
+        """Until it is opened, no transaction that wrote to `table` gets through its commit."""
+        wait = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$"
+        trigger = f"CREATE CONSTRAINT TRIGGER waits AFTER INSERT OR UPDATE ON {table} DEFERRABLE INITIALLY DEFERRED"
+        with psycopg.connect(url, autocommit=True) as keeper:
+            for statement in (wait, f"{trigger} FOR EACH ROW EXECUTE FUNCTION wait()", "SELECT pg_advisory_lock(1)"):
+                keeper.execute(statement.encode())
+            yield cls(keeper)
+
+    def waiting(self) -> int:
+        """How many transactions wait for a lock, at the gate or behind one that is there."""
+        row = self._keeper.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        ).fetchone()
+        assert row
+        return int(row[0])
+
+    def open(self) -> None:
+        """Let everybody through."""
+        self._keeper.execute("SELECT pg_advisory_unlock_all()")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return when `condition` holds: for what tells nobody when it comes to be."""
+    patience = monotonic() + 10
+    while not condition():
+        assert monotonic() < patience
+        sleep(0.01)
 
 
 @contextmanager

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from threading import Semaphore
 from time import monotonic
 
-import psycopg
 import pytest
-from faults import opened
+from faults import Gate, opened, until
 
 from factories import delivery, delivery_rows, event
 from provisioning import intake as module
@@ -86,23 +85,17 @@ def test_every_caller_gets_its_own_receipt(database: Database) -> None:
 
 def test_nobody_is_answered_before_the_commit(postgres_url: str) -> None:
     """The commit itself is made to wait here."""
-    wait = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$"
-    trigger = "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'advisory' AND datname = current_database()"
 
-    async def main(intake: Intake, somebody: psycopg.Connection) -> None:
+    async def main(intake: Intake, gate: Gate) -> None:
         (task,) = await submitted(intake, 1)
-        while somebody.execute(waiting).fetchone() != (1,):  # noqa: ASYNC110 # PostgreSQL tells nobody
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: gate.waiting() == 1)
         assert not task.done()
-        somebody.execute("SELECT pg_advisory_unlock(1)")
+        gate.open()
         assert (await task).outcome == "processed"
 
-    with psycopg.connect(postgres_url, autocommit=True) as somebody, opened(postgres_url) as database:
-        for statement in (wait, trigger, "SELECT pg_advisory_lock(1)"):
-            somebody.execute(statement.encode())
+    with opened(postgres_url) as database, Gate.before_commits(postgres_url, "users") as gate:
         with running(Inbox(database).receive) as intake:
-            asyncio.run(asyncio.wait_for(main(intake, somebody), PATIENCE_SECONDS))
+            asyncio.run(main(intake, gate))
 
 
 def test_one_batch_gathers_while_another_commits() -> None:
