@@ -8,9 +8,10 @@ from pathlib import Path
 
 from sqlalchemy import Table, select
 
+from provisioning.bodies import Json
 from provisioning.db.models import deliveries, directories, directory_users, groups, memberships, role_grants, users
 from provisioning.db.session import Database
-from provisioning.events import Delivery, Json, rfc3339
+from provisioning.events import Delivery, rfc3339
 from provisioning.inbox import Inbox, Receipt
 
 PAYLOADS = Path(__file__).parent / "payloads"

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from unicodedata import normalize
 
-from provisioning.events import Json, Version
+from provisioning.bodies import Json
+from provisioning.events import Version
 from provisioning.merge import DELETED, Key, Registers, newest
 from provisioning.settings import LinkUsersByEmail
 

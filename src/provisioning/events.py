@@ -7,20 +7,14 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from hashlib import blake2b
-from itertools import chain, pairwise
-from json import dumps, loads
-from sys import float_info
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from provisioning import bodies
+from provisioning.bodies import Json, digest
 from provisioning.errors import Unreadable
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
-
-SECRET_KEYS = frozenset({"password", "secret", "token"})
-MAX_DEPTH = 64
 MAX_ID_BYTES = 512  # PostgreSQL indexes nothing longer than 2,704 bytes, and a key has up to three ids
 MAX_AHEAD_SECONDS = 300
 
@@ -100,37 +94,15 @@ class Parsed:
 
 def parse(delivery: Delivery, environment_id: str | None = None) -> Parsed:
     """Read a verified body; `environment_id`, when given, is the only environment whose events are accepted. Never raises."""
+    body = bodies.read(delivery.body)
+    if not isinstance(body.document, dict):
+        return Parsed(Envelope(), body.payload, error=body.error or "The body is not a JSON object.")
+    envelope = _envelope(body.document)
     try:
-        text = delivery.body.decode()
-    except UnicodeDecodeError:
-        return Parsed(Envelope(), delivery.body, error=_NOT_JSON)
-    try:
-        document = _read(text)
-    except RecursionError:  # a reader's own limit, far beyond ours
-        return Parsed(Envelope(), _scrubbed(text).encode(), error=_TOO_DEEP)
-    except ValueError:
-        return Parsed(Envelope(), delivery.body, error=_NOT_JSON)
-    payload = delivery.body
-    if (scrubbed := _scrubbed(text)) != text:
-        document, payload = _read(scrubbed), scrubbed.encode()
-    if not isinstance(document, dict):
-        return Parsed(Envelope(), payload, error="The body is not a JSON object.")
-    envelope = _envelope(document)
-    try:
-        event = _event(document, envelope, delivery.sent_at, environment_id)
+        event = _event(body.document, envelope, delivery.sent_at, environment_id)
     except Unreadable as error:
-        return Parsed(envelope, payload, error=str(error))
-    return Parsed(envelope, payload, event)
-
-
-def canonical(value: Json) -> str:
-    """One text for every way to write the same JSON value: keys sorted, no white space."""
-    return dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
-def digest(data: Json) -> str:
-    """A short fingerprint of the canonical `data`, for `Version`."""
-    return blake2b(canonical(data).encode(), digest_size=8).hexdigest()
+        return Parsed(envelope, body.payload, error=str(error))
+    return Parsed(envelope, body.payload, event)
 
 
 _TIME = re.compile(
@@ -166,88 +138,6 @@ def rfc3339(occurred_at: int) -> str:
     return f"{(_EPOCH + timedelta(seconds=seconds)).strftime('%Y-%m-%dT%H:%M:%S')}{digits}Z"
 
 
-_NOT_JSON = "The body is not JSON."
-_TOO_DEEP = f"The body is nested more than {MAX_DEPTH} levels deep."
-
-
-def _read(text: str) -> Json:
-    document: Json = loads(text, parse_int=_integer, parse_constant=_refuse)
-    return document
-
-
-def _integer(text: str) -> int | float:
-    return int(text) if len(text) < 400 else float(text)  # longer ones are beyond every double, and `int` refuses the longest
-
-
-def _refuse(_: str) -> Json:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-_SUSPECT = re.compile(rf'"(?:{"|".join(sorted(SECRET_KEYS))})"\s*:', re.IGNORECASE)
-_TOKEN = re.compile(r'\s*(?:"(?:[^"\\]++|\\.?)*+"?|[^\s"\[\]{}:,]++|.)', re.DOTALL)  # with the white space before it; every text has them
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-
-
-def _scrubbed(text: str) -> str:
-    """`text`, which is JSON, without the members named like a secret. What stays keeps its spelling: duplicate keys, huge numbers.
-
-    It works on tokens and counts brackets, so that it also sees what no reader gets to.
-    """
-    if "\\u" not in text and not _SUSPECT.search(text):
-        return text
-    kept: list[str] = []
-    dropping, depth = False, 0  # `depth` within what is dropped
-    for token, following in pairwise([*_TOKEN.findall(text), ""]):
-        mark = token.lstrip()
-        if dropping and depth == 0 and mark in {",", "}"}:
-            dropping = False
-            if mark == ",":
-                continue  # it goes with the member
-            if kept[-1].lstrip() == ",":
-                kept.pop()  # the member was the last one
-        elif following.lstrip() == ":" and _ESCAPE.sub(_character, mark)[1:-1].lower() in SECRET_KEYS:
-            dropping = True
-        if dropping:
-            depth += (mark in {"{", "["}) - (mark in {"}", "]"})
-        else:
-            kept.append(token)
-    return "".join(kept)
-
-
-def _character(escape: re.Match[str]) -> str:
-    return chr(int(escape[1], 16))
-
-
-def _problem(document: Json) -> str | None:
-    """What a database or a reader downstream could not take of `document`. Without recursion: the sender chooses the depth."""
-    waiting = [(document, 1)]
-    while waiting:
-        value, depth = waiting.pop()
-        if isinstance(value, dict | list):
-            if depth > MAX_DEPTH:
-                return _TOO_DEEP
-            items = chain(value, value.values()) if isinstance(value, dict) else value
-            waiting.extend((item, depth + 1) for item in items)
-        elif isinstance(value, str):
-            if "\x00" in value:
-                return "The body holds a NUL character."
-            if not _encodes(value):
-                return "The body holds a lone surrogate."
-        elif value is not None and abs(value) > float_info.max:
-            return "The body holds a number that no double can hold."
-    return None
-
-
-def _encodes(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _envelope(document: dict[str, Json]) -> Envelope:
     data = document.get("data")
     inner = data if isinstance(data, dict) else {}
@@ -267,7 +157,7 @@ def _envelope(document: dict[str, Json]) -> Envelope:
 
 def _id(value: Json) -> str | None:
     """`value` if it can be stored and indexed as an id."""
-    if isinstance(value, str) and value and "\x00" not in value and _encodes(value) and len(value.encode()) <= MAX_ID_BYTES:
+    if isinstance(value, str) and value and "\x00" not in value and bodies.encodes(value) and len(value.encode()) <= MAX_ID_BYTES:
         return value
     return None
 
@@ -276,7 +166,7 @@ def _event(document: dict[str, Json], envelope: Envelope, sent_at: int, environm
     type_ = _required("type", envelope.type)
     if type_ not in _DATA:
         return None
-    if problem := _problem(document):
+    if problem := bodies.problem(document):
         raise Unreadable(problem)
     kind = EventType(type_)
     event_id = _required("id", envelope.event_id)

@@ -5,7 +5,8 @@ A group's two names for one thing end here: `display_name` is its `name`, `dp_id
 
 import re
 
-from provisioning.events import Event, Json
+from provisioning.bodies import Json
+from provisioning.events import Event
 from provisioning.merge import DELETED, Key, Kind, Write
 
 # Entra ID soft-deletes by putting 32 hex digits before the address; such a name must not be written over the real one.

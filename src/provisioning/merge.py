@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from provisioning.events import Json, Version
+from provisioning.bodies import Json
+from provisioning.events import Version
 
 DELETED = "$deleted"  # our own register; a key of this name in somebody's data is not taken over
 

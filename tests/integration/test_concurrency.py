@@ -18,10 +18,11 @@ from sqlalchemy.orm import Session
 from databases import Databases
 from factories import ORGANIZATION, delivery, delivery_rows, event, named, roles, state, user_rows
 from provisioning.accounts import show
+from provisioning.bodies import Json
 from provisioning.db import users as accounts
 from provisioning.db.models import directory_users
 from provisioning.db.session import Contended, Database
-from provisioning.events import Delivery, Json
+from provisioning.events import Delivery
 from provisioning.inbox import Inbox, Outcome, Receipt
 from provisioning.merge import Key
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from factories import delivery, event, named, roles, state
+from provisioning.bodies import Json
 from provisioning.db.models import directories, directory_users, role_grants, users
 from provisioning.db.session import Database
-from provisioning.events import Delivery, Json
+from provisioning.events import Delivery
 from provisioning.inbox import Inbox
 
 _numbers = count(1)

@@ -93,9 +93,8 @@ def test_nobody_is_answered_before_the_commit(postgres_url: str) -> None:
         gate.open()
         assert (await task).outcome == "processed"
 
-    with opened(postgres_url) as database, Gate.before_commits(postgres_url, "users") as gate:
-        with running(Inbox(database).receive) as intake:
-            asyncio.run(main(intake, gate))
+    with opened(postgres_url) as database, Gate.before_commits(postgres_url, "users") as gate, running(Inbox(database).receive) as intake:
+        asyncio.run(main(intake, gate))
 
 
 def test_one_batch_gathers_while_another_commits() -> None:

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import select, update
 
 from factories import ORGANIZATION, START, delivery, event, named, one_by_one, receive, roles, state, user_rows
+from provisioning.bodies import Json
 from provisioning.db.models import groups, organizations
 from provisioning.db.session import Database
-from provisioning.events import Json
 from provisioning.inbox import Inbox
 from provisioning.settings import LinkUsersByEmail
 

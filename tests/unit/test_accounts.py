@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioning.accounts import Candidate, DirectoryUser, Shown, counting, email_key, join, show
-from provisioning.events import Json, Version
+from provisioning.bodies import Json
+from provisioning.events import Version
 from provisioning.merge import DELETED, Key, Register
 from provisioning.settings import LinkUsersByEmail
 

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from factories import delivery
-from provisioning.events import Delivery, Envelope, Event, EventType, Json, Version, nanoseconds, parse, rfc3339
+from provisioning.bodies import Json
+from provisioning.events import Delivery, Envelope, Event, EventType, Version, nanoseconds, parse, rfc3339
 
 SENT = 1_790_000_000
 SECOND = 10**9

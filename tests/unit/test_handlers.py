@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioning.bodies import Json
 from provisioning.dispatcher import HANDLERS
-from provisioning.events import Event, EventType, Json, Version
+from provisioning.events import Event, EventType, Version
 from provisioning.merge import DELETED, Key, Kind, Write
 
 AT = Version(1, 1_750_000_000_000_000_000, 7, 1, "digest")

@@ -6,7 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioning.events import Json, Version, digest
+from provisioning.bodies import Json, digest
+from provisioning.events import Version
 from provisioning.merge import Key, Kind, Register, Registers, Write, dump, fold, load, merge, newest
 
 NAMES = ("email", "active", "groups", "$deleted")

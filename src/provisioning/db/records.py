@@ -6,9 +6,9 @@ from datetime import datetime
 from sqlalchemy import RowMapping
 
 from provisioning.accounts import DirectoryUser
+from provisioning.bodies import Json
 from provisioning.db.models import directories, directory_users, groups
 from provisioning.db.repository import Repository, Row
-from provisioning.events import Json
 from provisioning.merge import DELETED, Key, Kind, Registers, dump, load
 
 REPOSITORIES: Mapping[Kind, Repository] = {

@@ -8,10 +8,10 @@ from sqlalchemy import RowMapping, select, union
 from sqlalchemy.orm import Session
 
 from provisioning.accounts import Candidate, DirectoryUser, Shown, email_key
+from provisioning.bodies import canonical
 from provisioning.db.models import directories, directory_users, memberships, role_grants, users
 from provisioning.db.records import directory_user
 from provisioning.db.repository import Repository, Row, among, as_keys, keys
-from provisioning.events import canonical
 from provisioning.merge import Key
 
 USERS = Repository(users)

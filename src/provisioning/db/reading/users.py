@@ -10,11 +10,11 @@ from sqlalchemy import BindParameter, Row, RowMapping, Select, and_, bindparam, 
 from sqlalchemy.orm import Session
 
 from provisioning.accounts import email_key
+from provisioning.bodies import Json
 from provisioning.db.models import directory_users, groups, memberships, role_grants
 from provisioning.db.reading import selection
 from provisioning.db.reading.membership import lets_in, with_directory
 from provisioning.errors import NotFound
-from provisioning.events import Json
 
 
 @dataclass(frozen=True, slots=True)

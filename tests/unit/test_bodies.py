@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from factories import PAYLOADS, delivery, event
-from provisioning.events import Envelope, Json, Parsed, canonical, parse
+from provisioning.bodies import Json, canonical
+from provisioning.events import Envelope, Parsed, parse
 
 DOCUMENTED = {path.stem: path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))}
 SECRETS = ("password", "secret", "token")

@@ -1,0 +1,127 @@
+"""A body as it may be kept and read: JSON, less whatever is named like a secret, and nothing that a database or a reader cannot take."""
+
+import re
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import chain, pairwise
+from json import dumps, loads
+from sys import float_info
+from typing import TypeAlias
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+SECRET_KEYS = frozenset({"password", "secret", "token"})
+MAX_DEPTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What was sent: the `document`, unless an `error` says why it is none, and the `payload` that may be kept of it."""
+
+    document: Json
+    payload: bytes
+    error: str | None = None
+
+
+def read(raw: bytes) -> Body:
+    """Read bytes that anything may be in. Never raises; where nothing is dropped, the payload is what came, to the byte."""
+    try:
+        text = raw.decode()
+        document = _load(text)
+    except RecursionError:  # a reader's own limit, far beyond ours
+        return Body(None, _scrubbed(text).encode(), _TOO_DEEP)
+    except ValueError:
+        return Body(None, raw, "The body is not JSON.")
+    scrubbed = _scrubbed(text)
+    return Body(document, raw) if scrubbed == text else Body(_load(scrubbed), scrubbed.encode())
+
+
+def canonical(value: Json) -> str:
+    """One text for every way to write the same JSON value: keys sorted, no white space."""
+    return dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def digest(data: Json) -> str:
+    """A short fingerprint of the canonical `data`, for `Version`."""
+    return blake2b(canonical(data).encode(), digest_size=8).hexdigest()
+
+
+_TOO_DEEP = f"The body is nested more than {MAX_DEPTH} levels deep."
+
+
+def _load(text: str) -> Json:
+    document: Json = loads(text, parse_int=_integer, parse_constant=_refuse)
+    return document
+
+
+def _integer(text: str) -> int | float:
+    return int(text) if len(text) < 400 else float(text)  # longer ones are beyond every double, and `int` refuses the longest
+
+
+def _refuse(_: str) -> Json:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+_SUSPECT = re.compile(rf'"(?:{"|".join(sorted(SECRET_KEYS))})"\s*:', re.IGNORECASE)
+_TOKEN = re.compile(r'\s*(?:"(?:[^"\\]++|\\.?)*+"?|[^\s"\[\]{}:,]++|.)', re.DOTALL)  # with the white space before it; every text has them
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+
+
+def _scrubbed(text: str) -> str:
+    """`text`, which is JSON, without the members named like a secret. What stays keeps its spelling: duplicate keys, huge numbers.
+
+    It works on tokens and counts brackets, so that it also sees what no reader gets to.
+    """
+    if "\\u" not in text and not _SUSPECT.search(text):
+        return text
+    kept: list[str] = []
+    dropping, depth = False, 0  # `depth` within what is dropped
+    for token, following in pairwise([*_TOKEN.findall(text), ""]):
+        mark = token.lstrip()
+        if dropping and depth == 0 and mark in {",", "}"}:
+            dropping = False
+            if mark == ",":
+                continue  # it goes with the member
+            if kept[-1].lstrip() == ",":
+                kept.pop()  # the member was the last one
+        elif following.lstrip() == ":" and _ESCAPE.sub(_character, mark)[1:-1].lower() in SECRET_KEYS:
+            dropping = True
+        if dropping:
+            depth += (mark in {"{", "["}) - (mark in {"}", "]"})
+        else:
+            kept.append(token)
+    return "".join(kept)
+
+
+def _character(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))
+
+
+def problem(document: Json) -> str | None:
+    """What a database or a reader downstream could not take of `document`. Without recursion: the sender chooses the depth."""
+    waiting = [(document, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, dict | list):
+            if depth > MAX_DEPTH:
+                return _TOO_DEEP
+            items = chain(value, value.values()) if isinstance(value, dict) else value
+            waiting.extend((item, depth + 1) for item in items)
+        elif isinstance(value, str):
+            if "\x00" in value:
+                return "The body holds a NUL character."
+            if not encodes(value):
+                return "The body holds a lone surrogate."
+        elif value is not None and abs(value) > float_info.max:
+            return "The body holds a number that no double can hold."
+    return None
+
+
+def encodes(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
