@@ -97,7 +97,7 @@ class Inbox:
             stored = rows.read(session, webhook_ids)
         for webhook_id in webhook_ids:
             if webhook_id not in stored:
-                raise NotFound("There is no such delivery.")
+                raise NotFound(f"There is no delivery {webhook_id}; nothing was replayed.")
             if stored[webhook_id]["payload"] is None:
                 raise NotReplayable("The payload of this delivery was not kept, so that it cannot be replayed.")
         again = [Delivery(each, int(time()), stored[each]["received_at"], stored[each]["payload"]) for each in webhook_ids]

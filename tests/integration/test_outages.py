@@ -2,12 +2,14 @@
 
 import os
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,10 +17,12 @@ import pytest
 from faults import assert_received_once, opened, person, seconds_until_unavailable, use_at_once
 from sqlalchemy import event as listening
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
 from databases import Databases
 from factories import delivery_rows, event, receive, state
 from provisioning.db.session import Database
+from provisioning.errors import Unavailable
 from provisioning.inbox import Inbox
 
 
@@ -188,3 +192,17 @@ def test_a_disk_that_fills_up_is_unavailable_wherever_it_does(sqlite_url: str, p
             seconds_until_unavailable(lambda: Inbox(full).receive(batch))
         assert (state(database), delivery_rows(database)) == before
         assert [receipt.outcome for receipt in Inbox(database).receive(batch)] == ["processed", "processed"]
+
+
+def test_a_sqlite_file_that_is_deleted_or_replaced_is_noticed(sqlite_databases: Databases) -> None:
+    """A connection that was opened before would go on answering, from a file that nobody will ever see again."""
+    with sqlite_databases.fresh(migrated=True) as url, sqlite_databases.fresh(migrated=True) as backup, opened(url) as database:
+        assert [receipt.outcome for receipt in Inbox(database).receive([person("a")])] == ["processed"]
+        path = Path(str(make_url(url).database))
+        for each in path.parent.glob(f"{path.name}*"):
+            each.unlink()
+        with pytest.raises(Unavailable, match="not migrated"):
+            Inbox(database).receive([person("b")])
+        shutil.copy(str(make_url(backup).database), path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+        assert [receipt.outcome for receipt in Inbox(database).receive([person("a")])] == ["processed"]

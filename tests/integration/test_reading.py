@@ -33,6 +33,15 @@ def client(database_url: str) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.mark.parametrize("query", ["emial=a@x.com", "Active=true", "email[]=a@x.com", "limit=1&limit=2", "limit=1&unknown"])
+def test_a_misspelt_or_repeated_parameter_is_refused(client: TestClient, query: str) -> None:
+    """Passed over, a misspelt filter would answer with everybody."""
+    for path in LISTS:
+        answer = client.get(f"{path}?{query}")
+        assert answer.status_code == 422
+        assert "a@x.com" not in answer.text
+
+
 def all_of(client: TestClient, path: str, **parameters: str | bool) -> list[dict[str, Any]]:
     """Everything in a list, page after page."""
     found: list[dict[str, Any]] = []

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import Depends, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from pydantic import StringConstraints
@@ -67,9 +68,21 @@ def requires(scope: Literal["read", "portal", "operate"]) -> Callable[..., Await
         key = getattr(request.state, "caller", None) or await _caller(request)
         if scope not in key.scopes:
             raise HTTPException(403, f"This API key lacks the scope `{scope}`.")
+        _check_parameters(request)
         return key
 
     return caller
+
+
+def _check_parameters(request: Request) -> None:
+    """Refuse what FastAPI would pass over: a misspelt filter must not answer with everybody. Raises RequestValidationError."""
+    known = sorted(parameter.alias for parameter in request.scope["route"].dependant.query_params)
+    given = [name for name, _ in request.query_params.multi_items()]
+    if not set(given) <= set(known):
+        words = f"Only these are known here: {', '.join(known)}" if known else "None are known here"
+        raise RequestValidationError([{"loc": ("query",), "msg": words, "type": "unknown"}])
+    if len(given) > len(set(given)):
+        raise RequestValidationError([{"loc": ("query",), "msg": "Each may be given once", "type": "repeated"}])
 
 
 class CallerFirst(APIRoute):

@@ -116,7 +116,9 @@ async def _ours(request: Request, error: Exception) -> Response:
     kind = next((KINDS[each] for each in type(error).__mro__ if each in KINDS), None)
     if kind is None:
         raise error
-    if isinstance(error, errors.ScalekitError):
+    if isinstance(error, errors.ScalekitNotConfigured):
+        _log.info("scalekit_not_configured")
+    elif isinstance(error, errors.ScalekitError):
         _log.warning("scalekit_failed", error=type(error).__name__, vendor_message=error.vendor_message)
     retry_after = getattr(error, "retry_after", None)
     headers = {"Retry-After": str(retry_after)} if retry_after is not None else None

@@ -13,6 +13,8 @@ from provisioning.errors import ConfigurationError, ScalekitError, ScalekitNotCo
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.settings import Settings, load_settings
 
+_HINT = " Is DATABASE_URL right (host, port, user, password, database), and the server running?"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -39,7 +41,8 @@ def _findings() -> Iterator[Finding]:
         settings = load_settings()
         settings.require_webhook_secrets()
     except ConfigurationError as error:
-        yield Finding("configuration", False, " ".join(str(error).splitlines()))
+        for line in str(error).splitlines():
+            yield Finding("configuration", False, line)
         return
     yield Finding("configuration", True, _keys(settings))
     yield from _of_database(settings.database_url.get_secret_value())
@@ -61,7 +64,7 @@ def _of_database(url: str) -> Iterator[Finding]:
         yield Finding("database", True, f"{'SQLite' if dialect.name == 'sqlite' else 'PostgreSQL'} {version}")
         yield Finding("migrations", to_do is None, to_do or "at this release's tables")
     except Unavailable as error:
-        yield Finding("database", False, f"{error} Is DATABASE_URL right, and the server running?")
+        yield Finding("database", False, f"{error}{_HINT if str(error) == str(Unavailable()) else ''}")
 
 
 def _of_scalekit(settings: Settings) -> Finding:

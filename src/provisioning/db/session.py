@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
+from pathlib import Path
 from select import POLLIN, poll
 from time import monotonic, sleep
 from typing import cast
@@ -34,6 +35,10 @@ _UNMIGRATED = {"42P01", "42703"}  # no such table, no such column
 _NO_SUCH = re.compile(r"no such (table|column)|table \w+ has no column")  # SQLite has no code of its own for it
 _CONTENDED = ("40001", "40P01")
 _SQLITE_AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+_BROKEN = {
+    "SQLITE_NOTADB": "The file that DATABASE_URL names is not a SQLite database.",
+    "SQLITE_CORRUPT": "The SQLite database is damaged: restore it from a backup.",
+}
 
 
 class Contended(Exception):
@@ -103,12 +108,29 @@ def make_engine(url: str, *, pool_size: int = 1) -> Engine:
         connect_args=connect_args,
     )
     if sqlite:
+        path = Path(make_url(url).database or "")
         event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", lambda _, entry: entry.info.update(file=_identity(path)))
+        event.listen(engine, "checkout", lambda _, entry, __: _refuse_replaced(path, entry))
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "checkout", _refuse_closed)
         event.listen(engine, "begin", _begin_postgresql)
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _refuse_replaced(path: Path, entry: ConnectionPoolEntry) -> None:
+    """A connection to a file that was deleted or replaced still works, and what is written to it is lost with it."""
+    if entry.info.get("file") != _identity(path):
+        raise exc.DisconnectionError
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -292,7 +292,7 @@ class _Environment(PydanticBaseSettingsSource):
 def _content(name: str, path: str) -> str:
     """The file's text. A path is not quoted: it may be the secret itself, given under the wrong name."""
     try:
-        text = Path(path).read_text(encoding="utf-8").strip()
+        text = Path(path).read_text(encoding="utf-8-sig").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigurationError(f"{name}_FILE cannot be read: {reason}. A good one: /run/secrets/{name.lower()}") from None

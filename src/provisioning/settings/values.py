@@ -50,9 +50,16 @@ def _words(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
+def _refuse_quotes(text: str) -> None:
+    """Shells take quotes away, `docker run --env-file` does not."""
+    if text[:1] in {'"', "'"} or text[-1:] in {'"', "'"}:
+        raise ValueError("has quotes around it; leave them out")
+
+
 def _webhook_secret(secret: SecretStr) -> SecretStr:
     """The secret, when the library will decode it to the key that Scalekit meant (to it `whsec_...` is an empty key: scalekit.md)."""
     text = secret.get_secret_value()
+    _refuse_quotes(text)
     encoded = text.removeprefix("whsec_")
     if text in {"v1", "v1a"}:
         raise ValueError("has the prefix `v1,`, which belongs to signatures; paste the part from `whsec_` on")
@@ -81,6 +88,7 @@ def _api_key(entry: str, number: int) -> ApiKey:
         raise ValueError(f"has a key with characters that no HTTP header carries (entry {number})")
     if _PLACEHOLDER.search(key) or len(set(key)) < 4:
         raise ValueError(f"has a placeholder for a key (entry {number})")
+    _refuse_quotes(entry)
     name = labels[0] if labels else f"key{number}"
     if not _API_KEY_NAME.fullmatch(name):
         raise ValueError(f"has a name that is not 1 to 31 letters, digits, dots, dashes and underscores (entry {number})")
