@@ -1,7 +1,5 @@
 """Runs migrations in one transaction, one replica at a time, on the database that the settings name."""
 
-import os
-
 from alembic import context
 
 from provisioning.db.models import metadata
@@ -20,7 +18,6 @@ def offline(url: str) -> None:
 
 def online(url: str) -> None:
     """Run it."""
-    os.umask(0o077)  # a SQLite file holds everybody's data: it is its owner's alone
     engine = make_engine(url).execution_options(begin="migrate")
     try:
         with engine.connect() as connection, connection.begin():

@@ -1,6 +1,7 @@
 """Migrations make what the models say, on both databases, there and back, and from any number of replicas at once."""
 
 import socket
+import stat
 from pathlib import Path
 
 import psycopg
@@ -151,3 +152,14 @@ def test_replicas_that_start_at_once_migrate_once(sqlite_databases: Databases, p
                 assert replicas.run(upgrade, url, url) == [None, None]
                 with opened(url) as database, database.reading() as session:
                     assert len(session.execute(text("SELECT version_num FROM alembic_version")).all()) == 1
+
+
+def test_a_sqlite_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """Everybody is in it: no other account of the machine may read it, nor the files that SQLite puts beside it."""
+    url = f"sqlite:///{tmp_path / 'people.db'}"
+    migrations.upgrade(url)
+    with opened(url) as database:
+        receive(database, event("user_created", "u"))
+        found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("people.db*")}
+    assert set(found.values()) == {0o600}
+    assert {"people.db", "people.db-wal"} <= found.keys()

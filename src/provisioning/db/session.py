@@ -2,10 +2,11 @@
 `Unavailable` (the database is away, stalled or over-loaded) or `Contended` (another transaction won: try again), or as it is.
 """
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from json import dumps
 from pathlib import Path
 from select import POLLIN, poll
@@ -109,6 +110,7 @@ def make_engine(url: str, *, pool_size: int = 1) -> Engine:
     )
     if sqlite:
         path = Path(make_url(url).database or "")
+        event.listen(engine, "do_connect", lambda *_: _create_private(path))
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "connect", lambda _, entry: entry.info.update(file=_identity(path)))
         event.listen(engine, "checkout", lambda _, entry, __: _refuse_replaced(path, entry))
@@ -117,6 +119,12 @@ def make_engine(url: str, *, pool_size: int = 1) -> Engine:
         event.listen(engine, "checkout", _refuse_closed)
         event.listen(engine, "begin", _begin_postgresql)
     return engine
+
+
+def _create_private(path: Path) -> None:
+    """Where there is no file yet, make one that is its owner's alone, as SQLite's own files beside it then are: everybody is in it."""
+    with suppress(OSError):  # it is there, or SQLite will say why it cannot be
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
