@@ -62,21 +62,19 @@ def apply(session: Session, events: Sequence[Event], link_users_by_email: LinkUs
 def _settle(session: Session, kind: Kind, writes: Writes, to_row: ToRow, won: set[int], now: datetime) -> set[Key]:
     """Merge `writes` into the records of one table, and add to `won` the numbers of those that won something.
 
-    Returns the keys of the records that changed.
+    Returns the keys of the records that changed. What is new is put there before anything is locked: whoever waits for a row to be made
+    holds no lock on one that its maker may want.
     """
     repository = records.REPOSITORIES[kind]
-    stored = repository.lock(session, writes)
-    folded = {key: fold(records.registers(stored.get(key)), numbered) for key, numbered in writes.items()}
-    new = {key: to_row(key, merged, now) for key, (merged, _) in folded.items() if key not in stored}
-    inserted = repository.insert(session, new.values())
-    changed_rows = {key: to_row(key, merged, now) for key, (merged, winners) in folded.items() if key in stored and winners}
-    repository.save(session, [_aged(row, stored[key]) for key, row in changed_rows.items()])
-    raced = new.keys() - inserted
-    changed = {key for key, (_, winners) in folded.items() if winners and key not in raced}
-    won.update(number for key in changed for number in folded[key][1])
-    if raced:  # another batch made them since: they are there to be locked now
-        changed |= _settle(session, kind, {key: writes[key] for key in raced}, to_row, won, now)
-    return changed
+    known = repository.read(session, writes)
+    made = {key: fold({}, numbered) for key, numbered in writes.items() if key not in known}
+    inserted = repository.insert(session, [to_row(key, merged, now) for key, (merged, _) in made.items()])
+    stored = repository.lock(session, writes.keys() - inserted)
+    folded = {Key(*key): fold(records.registers(row), writes[Key(*key)]) for key, row in stored.items()}
+    repository.save(session, [_aged(to_row(key, merged, now), stored[key]) for key, (merged, winners) in folded.items() if winners])
+    winners = {key: numbers for key, (_, numbers) in {**made, **folded}.items() if numbers}
+    won.update(number for numbers in winners.values() for number in numbers)
+    return set(winners)
 
 
 def _aged(row: Row, stored: RowMapping) -> Row:

@@ -4,7 +4,7 @@ Nothing here trusts the sender to be tidy, and no error quotes the body: it hold
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, NamedTuple
@@ -54,7 +54,7 @@ class Delivery:
     webhook_id: str
     sent_at: int
     received_at: datetime
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Event:
     organization_id: str
     subject_id: str
     version: Version
-    data: dict[str, Json]
+    data: dict[str, Json] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Parsed:
     """
 
     envelope: Envelope
-    payload: bytes
+    payload: bytes = field(repr=False)
     event: Event | None = None
     error: str | None = None
 
@@ -184,7 +184,8 @@ def _event(document: dict[str, Json], envelope: Envelope, sent_at: int, environm
         _DATA[kind].model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise Unreadable(f"data.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}.") from None
+        words = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+        raise Unreadable(f"data.{'.'.join(str(part) for part in first['loc'])}: {words}.") from None
     digits = re.fullmatch(r"evt_([0-9]+)", event_id)
     version = Version(1, envelope.occurred_at, int(digits[1]) if digits else 0, kind.rank, digest(data))
     return Event(kind, organization_id, subject_id, version, data)
@@ -194,6 +195,15 @@ def _required(field: str, value: str | None) -> str:
     if value is None:
         raise Unreadable(f"{field} is missing, or is not a text of at most {MAX_ID_BYTES} bytes.")
     return value
+
+
+_WORDS = {
+    "string_type": "should be a text",
+    "bool_type": "should be true or false",
+    "list_type": "should be a list",
+    "model_type": "should be an object",
+    "dict_type": "should be an object",
+}
 
 
 def _short(text: str) -> str:

@@ -16,10 +16,10 @@ from provisioning.events import Delivery
 from provisioning.inbox import Inbox
 
 _numbers = count(1)
-examples = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+examples = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
-PEOPLE = ("diruser_1", "diruser_2", "diruser_3")
-GROUPS = ("dirgroup_1", "dirgroup_2")
+PEOPLE = tuple(f"diruser_{number}" for number in range(1, 6))
+GROUPS = ("dirgroup_1", "dirgroup_2", "dirgroup_3")
 DIRECTORIES = ("dir_1", "dir_2")
 
 
@@ -44,7 +44,14 @@ VALUES: dict[str, dict[str, Json]] = {
     "active": {"true": True, "false": False, "null": None},
     "name": {"Ann": "Ann", "Bob": "Bob", "null": None},
     "department": {"a": "a", "b": "b", "null": None},
-    "groups": {"none": [], "1": named("dirgroup_1"), "2": named("dirgroup_2"), "both": named(*GROUPS), "null": None},
+    "groups": {
+        "none": [],
+        "1": named("dirgroup_1"),
+        "2": named("dirgroup_2"),
+        "1 and 3": named("dirgroup_1", "dirgroup_3"),
+        "all": named(*GROUPS),
+        "null": None,
+    },
     "roles": {"none": [], "admin": roles("admin"), "both": roles("admin", "member"), "null": None},
     "directory_id": {"1": "dir_1", "2": "dir_2"},
     "email": {
@@ -66,7 +73,7 @@ def _data(draw: st.DrawFn, **choices: list[str]) -> tuple[tuple[str, str], ...]:
 @st.composite
 def facts(draw: st.DrawFn, *, shared: bool) -> Fact:
     """One event about one of a few people, groups and directories, at one of a few times, so that ties and overtaking are common."""
-    at, number = draw(st.integers(0, 4)), draw(st.integers(1, 3))
+    at, number = draw(st.integers(0, 6)), draw(st.integers(1, 3))
     subject = draw(st.sampled_from(["user", "user", "user", "group", "directory"]))
     if subject == "directory":
         kind = draw(st.sampled_from(["directory_enabled", "directory_disabled"]))
@@ -84,11 +91,11 @@ def facts(draw: st.DrawFn, *, shared: bool) -> Fact:
 @st.composite
 def tellings(draw: st.DrawFn, *, shared: bool) -> list[list[list[Fact]]]:
     """One history, told three times: in other orders, with repetitions, in other batches."""
-    history = draw(st.lists(facts(shared=shared), min_size=1, max_size=12))
+    history = draw(st.lists(facts(shared=shared), min_size=1, max_size=25))
     result = []
     for _ in range(3):
-        order = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=4))))
-        result.append(list(_cut(order, draw(st.lists(st.integers(1, 5), min_size=1)))))
+        order = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=8))))
+        result.append(list(_cut(order, draw(st.lists(st.integers(1, 8), min_size=1)))))
     return result
 
 
