@@ -90,6 +90,16 @@ def test_an_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in "".join(running.stderr)
 
 
+def test_an_interrupt_is_heard_where_a_shell_had_it_ignored(tmp_path: Path) -> None:
+    """A shell starts what `&` puts into the background with SIGINT ignored; the service is ended by it all the same, from its first moment."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Operator(tmp_path, SETTINGS).started("serve") as running:
+            assert running.end(signal.SIGINT) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_it_is_not_ready_until_migrated(tmp_path: Path, empty_database_url: str) -> None:
     """`serve` does not migrate: it says what to do, answers 503 for readiness, and is ready once somebody has."""
     operator = Operator(tmp_path, {**SETTINGS, "DATABASE_URL": empty_database_url})

@@ -64,13 +64,16 @@ def run(listener: socket.socket, workers: int) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_worker_healthcheck=20,  # a worker imports for seconds on a busy machine before it can answer
     )
+    # Before anybody hears that it listens: whoever ends it at once is heard, also where a shell's `&` had it ignore the interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if workers == 1:
+        signal.signal(signal.SIGTERM, _leave)
     host, port, *_ = listener.getsockname()
     _log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", workers=workers)
     if workers > 1:
         supervisor = Multiprocess(config, [listener])
         supervisor.run()
         raise SystemExit(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
-    signal.signal(signal.SIGTERM, _leave)
     try:
         Server(config).run([listener])
     except SystemExit as leaving:
