@@ -1,6 +1,7 @@
 """Starting the service: what can be refused is refused before a worker starts, and SIGTERM ends it cleanly with exit code 0."""
 
 import errno
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -65,8 +66,8 @@ def run(listener: socket.socket, workers: int) -> None:
         timeout_worker_healthcheck=20,  # a worker imports for seconds on a busy machine before it can answer
     )
     # Before anybody hears that it listens: whoever ends it at once is heard, also where a shell's `&` had it ignore the interrupt.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if workers == 1:
+        signal.signal(signal.SIGINT, _leave)
         signal.signal(signal.SIGTERM, _leave)
     host, port, *_ = listener.getsockname()
     _log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", workers=workers)
@@ -80,9 +81,12 @@ def run(listener: socket.socket, workers: int) -> None:
         raise SystemExit(bool(leaving.code)) from leaving
 
 
-def _leave(*_: object) -> None:
-    """uvicorn raises the signal again once it has shut down; by default that would end the process as if killed."""
-    raise SystemExit(0)
+def _leave(number: int, _: object) -> None:
+    """End at once: nothing is under way before uvicorn takes the signals over, nor when it raises them again after it has shut down.
+
+    Not by an exception: raised while a destructor runs, it is passed over, and the service would go on.
+    """
+    os._exit(130 if number == signal.SIGINT else 0)
 
 
 def _warn_unless_migrated(settings: Settings) -> None:
