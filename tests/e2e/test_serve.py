@@ -91,7 +91,7 @@ def test_an_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_is_heard_where_a_shell_had_it_ignored(tmp_path: Path) -> None:
-    """A shell starts what `&` puts into the background with SIGINT ignored; the service is ended by it all the same, from its first moment."""
+    """A shell starts what `&` puts into the background with SIGINT ignored; the service is ended by it all the same."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Operator(tmp_path, SETTINGS).started("serve") as running:
