@@ -15,7 +15,7 @@ import postgres
 from databases import Databases, PostgresDatabases, SqliteDatabases
 from provisioning.db.session import Database
 
-pytest_plugins = ["local_scalekit"]
+pytest_plugins = ["local_scalekit", "browser", "command_line"]
 
 BOTH = ("sqlite", "postgresql")
 
@@ -76,22 +76,29 @@ def server_of(config: pytest.Config) -> postgres.Server:
 
 
 class LastLine:
-    """Counts the tests that ran on each database and says so below everything else."""
+    """Counts the tests that ran on each database, and those that wanted a browser in vain, and says so below everything else."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._tests: Counter[str] = Counter()
+        self._without_browser: Counter[str] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call":
             self._tests.update(str(value) for name, value in report.user_properties if name == "database")
+        if report.when == "setup":
+            found = (value for name, value in report.user_properties if name == "no browser")
+            self._without_browser.update(f"{report.outcome}, because {why}" for why in found)
 
     def pytest_unconfigure(self) -> None:
         names = {"sqlite": f"SQLite {sqlite3.sqlite_version}"}
         if server := self._config.stash.get(server_key, None):
             names["postgresql"] = server.description
         parts = [f"{self._tests[kind]} on {name}" for kind, name in names.items() if self._tests[kind]]
-        self._config.get_terminal_writer().line(f"Tests by database: {', '.join(parts) or 'none used one'}.")
+        said = f"Tests by database: {', '.join(parts) or 'none used one'}."
+        for outcome, tests in self._without_browser.items():
+            said += f" Browser tests: {tests} {outcome}."
+        self._config.get_terminal_writer().line(said)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,9 @@ def started_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
         warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's models, on import
         from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only for whoever asks for an emulator
 
-    with Emulator(tmp_path_factory.mktemp("emulator"), organizations=[ORGANIZATION]) as emulator:
+    with Emulator(tmp_path_factory.mktemp("emulator")) as emulator:
+        emulator.deliveries.switch({"paused": True})  # there is no service
+        emulator.structure.add_organization(ORGANIZATION, ORGANIZATION)
         yield emulator
 
 

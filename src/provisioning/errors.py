@@ -6,6 +6,7 @@ ProvisioningError                the message is safe to show: never a value out 
 ├── Unreadable                   signed, but not an event we can read: kept as dead_lettered
 ├── Unavailable                  the database is away, stalled or over-loaded: 503, the sender tries again
 ├── NotFound                     no such record: 404
+├── Conflict                     it contradicts what is there: 409
 ├── NotReplayable                its payload was not kept: 409
 ├── InvalidCursor                a page cursor we did not make: 422
 └── ScalekitError                an outgoing call failed; the vendor's own words are in `vendor_message`, for the log only
@@ -50,6 +51,10 @@ class Unavailable(ProvisioningError):
 
 class NotFound(ProvisioningError):
     """There is no such record for this caller."""
+
+
+class Conflict(ProvisioningError):
+    """What was asked for contradicts what is there now; the message says what to do first."""
 
 
 class NotReplayable(ProvisioningError):

@@ -1,66 +1,23 @@
 """The operators' commands as operators type them: what they print, how they exit, and what they never say."""
 
-import io
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from operators import OURS, PAYLOADS, PROGRAM, SETTINGS, Operator, free_port
+from operators import PAYLOADS, PROGRAM, SETTINGS, Command, Operator, free_port
 from sqlalchemy import text
 
-from provisioning.cli import main
 from provisioning.db.session import Database
 
 SAMPLE = PAYLOADS / "organization.directory.user_created.okta.json"
-COMMANDS = ("serve", "dev", "migrate", "send", "check", "deliveries list", "deliveries show", "deliveries replay")
+COMMANDS = ("serve", "dev", "migrate", "send", "check", "deliveries list", "deliveries show", "deliveries replay", "emulator")
 HEAVY = ("alembic", "fastapi", "grpc", "httpx", "pydantic", "rich", "scalekit", "sqlalchemy", "uvicorn")
 AWAY = {"sqlite": "sqlite:////nowhere/canary.db", "postgresql": "postgresql://canary-user:canary-password@127.0.0.1:1/canary"}
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """What a table says below its header."""
-        return [line.split("\t") for line in self.stdout.splitlines()[1:]]
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command line to its end, in this process for speed, with `tmp_path` as its folder and only the given settings."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith(OURS)]:
-        monkeypatch.delenv(name)
-
-    def run(line: str, stdin: str = "", **settings: str) -> Done:
-        with monkeypatch.context() as shell:
-            shell.setattr(sys, "argv", ["provisioning", *line.split()])
-            shell.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-            for name, value in {**SETTINGS, **settings}.items():
-                shell.setenv(name, value)
-            with pytest.raises(SystemExit) as leaving:
-                main()
-        assert isinstance(leaving.value.code, int)
-        return Done(leaving.value.code, *capsys.readouterr())
-
-    return run
 
 
 def test_asking_what_there_is_is_cheap() -> None:

@@ -12,6 +12,9 @@ import jwt
 import pytest
 import time_machine
 
+from provisioning.emulator.oauth import Tokens
+from provisioning.emulator.store import Store
+
 if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
 
@@ -67,7 +70,7 @@ def test_a_token_is_good_for_its_lifetime_and_for_nobody_elses(emulator: Emulato
 
     assert emulator.tokens.accepts(token)
     assert not emulator.tokens.accepts(token[:-8])
-    assert not emulator.tokens.accepts(type(emulator.tokens)(emulator.url).issue())
+    assert not emulator.tokens.accepts(Tokens(emulator.url, Store()).issue())
     with time_machine.travel(timedelta(hours=1, seconds=1)):
         assert not emulator.tokens.accepts(token)
 

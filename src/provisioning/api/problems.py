@@ -54,6 +54,7 @@ KINDS: dict[type[errors.ProvisioningError], _Kind] = {
     errors.Refused: _Kind(HTTPStatus.BAD_REQUEST, "webhook-refused", "The webhook could not be verified"),
     errors.Unavailable: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "The database is not available"),
     errors.NotFound: _Kind(HTTPStatus.NOT_FOUND, "not-found", "No such record"),
+    errors.Conflict: _Kind(HTTPStatus.CONFLICT, "conflict", "It contradicts what is there"),
     errors.NotReplayable: _Kind(HTTPStatus.CONFLICT, "not-replayable", "The delivery cannot be replayed"),
     errors.InvalidCursor: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-cursor", "The cursor is not one of this list"),
     errors.ScalekitNotConfigured: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "scalekit-not-configured", "Scalekit's API is not configured"),

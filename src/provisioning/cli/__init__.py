@@ -10,23 +10,21 @@ from typing import Annotated
 
 import typer
 
+from provisioning.cli.emulator import emulator
+from provisioning.cli.examples import examples
 from provisioning.errors import ProvisioningError, Unavailable
-
-
-def _examples(*lines: str) -> str:
-    return "\n".join(("Examples:", *lines))
-
 
 app = typer.Typer(
     name="provisioning",
     help="Keeps an application's users, groups and roles as its customers' directories say, from Scalekit's signed webhooks.",
-    epilog=_examples("provisioning migrate", "provisioning serve --host 0.0.0.0 --workers 2", "provisioning deliveries list"),
+    epilog=examples("provisioning migrate", "provisioning serve --host 0.0.0.0 --workers 2", "provisioning deliveries list"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 inbox = typer.Typer(help="Look into the webhooks that were received, and handle one again.", no_args_is_help=True)
 app.add_typer(inbox, name="deliveries")
+app.add_typer(emulator, name="emulator")
 
 Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="The port to listen on.")]
 
@@ -56,11 +54,18 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     _: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")] = False,
+    use_local: Annotated[
+        bool, typer.Option("--local", help="Also heed what `dev` made up in the folder .local, as ./run does for its commands.")
+    ] = False,
 ) -> None:
     """Options that belong to no command."""
+    if use_local:
+        from provisioning.cli import local
+
+        local.join()
 
 
-@app.command("serve", epilog=_examples("provisioning serve", "provisioning serve --host 0.0.0.0 --port 8080 --workers 2"))
+@app.command("serve", epilog=examples("provisioning serve", "provisioning serve --host 0.0.0.0 --port 8080 --workers 2"))
 def start(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every one of this machine.")] = "127.0.0.1",
     port: Port = 8000,
@@ -76,19 +81,21 @@ def start(
     serve(host, port, workers)
 
 
-@app.command("dev", epilog=_examples("provisioning dev", "provisioning dev --port 9000"))
-def develop(port: Port = 8000) -> None:
+@app.command("dev", epilog=examples("provisioning dev", "provisioning dev --port 9000", "provisioning dev --fresh"))
+def develop(
+    port: Port = 8000, fresh: Annotated[bool, typer.Option("--fresh", help="Forget what is in .local, and start over.")] = False
+) -> None:
     """Start the service on this machine, with all that is missing made: what ./run does.
 
-    A webhook secret and an API key are written to .env unless there are some, the database is migrated, and the commands to try are
-    printed. It listens on 127.0.0.1 only.
+    Without Scalekit credentials a local Scalekit is started beside it, with a company to play with. What is made up (webhook secret, API
+    key, database, company) is kept in the folder .local, and the links to open are printed. Everything listens on 127.0.0.1 only.
     """
     from provisioning.cli.dev import dev
 
-    dev(port)
+    dev(port, fresh=fresh)
 
 
-@app.command("migrate", epilog=_examples("provisioning migrate", "DATABASE_URL=postgresql://… provisioning migrate"))
+@app.command("migrate", epilog=examples("provisioning migrate", "DATABASE_URL=postgresql://… provisioning migrate"))
 def migrate_database() -> None:
     """Bring the database to this release's tables. Safe to run at any time, and from several machines at once."""
     from provisioning.cli.migrate import migrate
@@ -98,7 +105,7 @@ def migrate_database() -> None:
 
 @app.command(
     "send",
-    epilog=_examples(
+    epilog=examples(
         "provisioning send event.json",
         "provisioning send tests/payloads/*.json",
         "provisioning send --webhook-id msg_1 event.json",
@@ -121,7 +128,7 @@ def send_files(
     send(files, url or f"http://127.0.0.1:{os.environ.get('PORT') or 8000}/webhooks/scalekit", webhook_id)
 
 
-@app.command("check", epilog=_examples("provisioning check", "provisioning check && provisioning serve"))
+@app.command("check", epilog=examples("provisioning check", "provisioning check && provisioning serve"))
 def check_setup() -> None:
     """Say of the configuration, the database, its migrations and Scalekit's API whether it is fine, and what to do where it is not."""
     from provisioning.cli.check import check
@@ -130,7 +137,7 @@ def check_setup() -> None:
 
 
 @inbox.command(
-    "list", epilog=_examples("provisioning deliveries list --limit 100", "provisioning deliveries list --json | jq '.data[].error'")
+    "list", epilog=examples("provisioning deliveries list --limit 100", "provisioning deliveries list --json | jq '.data[].error'")
 )
 def list_inbox(
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
@@ -142,7 +149,7 @@ def list_inbox(
     list_deliveries(limit, as_json=as_json)
 
 
-@inbox.command("show", epilog=_examples("provisioning deliveries show msg_2YhkWJAZdsYQ"))
+@inbox.command("show", epilog=examples("provisioning deliveries show msg_2YhkWJAZdsYQ"))
 def show_one(webhook_id: Annotated[str, typer.Argument(help="Its webhook-id, as the list shows it.")]) -> None:
     """One delivery with its payload, which holds personal data."""
     from provisioning.cli.deliveries import show_delivery
@@ -150,7 +157,7 @@ def show_one(webhook_id: Annotated[str, typer.Argument(help="Its webhook-id, as 
     show_delivery(webhook_id)
 
 
-@inbox.command("replay", epilog=_examples("provisioning deliveries replay msg_2YhkWJAZdsYQ"))
+@inbox.command("replay", epilog=examples("provisioning deliveries replay msg_2YhkWJAZdsYQ"))
 def replay(
     webhook_ids: Annotated[list[str], typer.Argument(metavar="WEBHOOK_ID…", help="In the order to handle them.")],
 ) -> None:

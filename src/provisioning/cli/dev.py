@@ -1,78 +1,150 @@
-"""The service on a developer's machine: what it needs is made, what to try is printed. Nothing outside this machine reaches it."""
+"""The service on a developer's machine, with a local Scalekit where no real one is configured. Nothing outside this machine reaches it."""
 
+import json
 import os
-import secrets
-from base64 import b64encode
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
+from pydantic import SecretStr, TypeAdapter
 
 from provisioning import logs
+from provisioning.api import start
+from provisioning.app import create_app
+from provisioning.cli import local
 from provisioning.cli.migrate import migrated
 from provisioning.cli.serve import listening, run
 from provisioning.errors import ConfigurationError
 from provisioning.settings import Settings, load_settings
+from provisioning.settings.values import ApiKeys
 
-ENV_FILE = Path(".env")
 SAMPLE = Path("tests/payloads/organization.directory.user_created.okta.json")
 SAMPLE_ORGANIZATION = "org_118460706403795901"
+LOG = local.FOLDER / "emulator.log"
+EMULATOR_WITHIN = 60.0  # seconds: its imports take two, on a machine that does nothing else
 
 
-def dev(port: int) -> None:
+@dataclass(frozen=True)
+class Emulator:
+    """One that runs: its pages' `url`, the `token` that drives it, the `environment` of a service that uses it, and how to `end` it."""
+
+    url: str
+    token: str
+    environment: dict[str, str]
+    end: Callable[[], None]
+
+
+def dev(port: int, *, fresh: bool) -> None:
     """Serve on 127.0.0.1 until a signal ends it. Raises ConfigurationError, Unavailable."""
     with listening("127.0.0.1", port) as listener:
-        made = _missing(load_settings())
-        if made:
-            _append(ENV_FILE, made)
-        settings = load_settings()
-        settings.require_webhook_secrets()
-        typer.echo(migrated(settings.database_url.get_secret_value()))
-        if made:
-            typer.echo(f"Wrote to {ENV_FILE}, for this machine: {' and '.join(line.split('=')[0] for line in made if '=' in line)}.")
-        typer.echo(_guide(settings, port))
-        logs.configure()
-        run(listener, 1)
+        if fresh:
+            local.clear()
+        if local.has_scalekit(load_settings()):
+            _serve(listener, None)
+        else:
+            with _emulator(port) as emulator:
+                _serve(listener, emulator)
 
 
-def _missing(settings: Settings) -> list[str]:
-    """Lines of `.env` for the secrets without which there is nothing to try."""
-    lines = []
-    if not settings.scalekit_webhook_secrets:
-        secret = b64encode(secrets.token_bytes(32)).decode()
-        lines += ["# Made for this machine, to sign events with `provisioning send`; Scalekit's real signing secret replaces it."]
-        lines += [f"SCALEKIT_WEBHOOK_SECRET=whsec_{secret}"]
-    if not settings.api_keys:
-        lines += ["# Made for this machine: the key named dev may read, make portal links and replay."]
-        lines += [f"PROVISIONING_API_KEYS=dev:{secrets.token_urlsafe(32)}"]
-    return lines
+def _serve(listener: socket.socket, emulator: Emulator | None) -> None:
+    local.use(local.unset(load_settings(), _environment(emulator)))
+    settings = load_settings()
+    port = listener.getsockname()[1]
+    typer.echo(migrated(settings.database_url.get_secret_value()))
+    typer.echo(_guide(port, emulator))
+    logs.configure()
+    app = create_app(_with_emulator(settings, emulator) if emulator else settings)
+    start.install(app, emulator.url if emulator else None)
+    run(listener, 1, app, at_end=emulator.end if emulator else lambda: None)
 
 
-def _append(file: Path, lines: list[str]) -> None:
-    """Add `lines` to the end of `file`, which only its owner may read if it is new. What is there already stays as it is."""
+def _environment(emulator: Emulator | None) -> dict[str, str]:
+    """What is needed to try everything, where nobody says otherwise."""
+    made = {"SCALEKIT_WEBHOOK_SECRET": local.webhook_secret(), "PROVISIONING_API_KEYS": f"dev:{local.key('api-key')}"}
+    if emulator is None:
+        return made
+    return {**made, "DATABASE_URL": f"sqlite:///{local.FOLDER.resolve() / 'provisioning.db'}", **emulator.environment}
+
+
+def _with_emulator(settings: Settings, emulator: Emulator) -> Settings:
+    """Beside whatever secrets and keys there are, those of the emulator: it signs with its own, and asks what the service says."""
+    key = TypeAdapter(ApiKeys).validate_python(f"emulator:read:{local.key('emulator-key')}")
+    secrets = map(SecretStr, emulator.environment["SCALEKIT_WEBHOOK_SECRET"].split())
+    both = dict.fromkeys((*settings.scalekit_webhook_secrets, *secrets))
+    return settings.model_copy(update={"scalekit_webhook_secrets": tuple(both), "api_keys": (*settings.api_keys, *key)})
+
+
+@contextmanager
+def _emulator(port: int) -> Iterator[Emulator]:
+    """A process of its own, which ends when this one does, however it does: it hears the end of its standard input."""
+    service = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "provisioning.cli", "emulator", "--folder", str(local.EMULATOR), "--with-parent"]
+    command += ["--port", str(_free(port + 100)), "--api-port", str(_free(port + 143)), "--deliver-to", f"{service}/webhooks/scalekit"]
+    command += ["--embed", service, "--embed", f"http://localhost:{port}"]
+    environment = {**os.environ, "EMULATOR_SERVICE_KEY": local.key("emulator-key")}
+    with open(LOG, "wb") as log:
+        # In a session of its own, so that a terminal's Ctrl-C ends the service first.
+        process = subprocess.Popen(  # noqa: S603  # our own program
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=environment, start_new_session=True
+        )
+
+    def end() -> None:
+        if process.stdin:
+            process.stdin.close()
+        process.wait()
+
     try:
-        with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+", encoding="utf-8", newline="") as stream:
-            text = stream.read()
-            stream.write("".join(["" if not text or text.endswith("\n") else "\n", *(f"{line}\n" for line in lines)]))
-    except OSError as error:
-        raise ConfigurationError(
-            f"Cannot write {file}: {error.strerror}. Set SCALEKIT_WEBHOOK_SECRET and PROVISIONING_API_KEYS."
-        ) from error
+        yield _announced(process, end)
+    finally:
+        end()
 
 
-def _guide(settings: Settings, port: int) -> str:
+def _announced(process: subprocess.Popen[bytes], end: Callable[[], None]) -> Emulator:
+    """Where it is, once it runs. Raises ConfigurationError, with what it said last, when it does not come to that."""
+    announcement = local.EMULATOR / "control.json"
+    for _ in range(int(EMULATOR_WITHIN / 0.05)):
+        if announcement.exists():
+            return Emulator(**json.loads(announcement.read_text(encoding="utf-8")), end=end)
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.kill()
+    said = LOG.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    raise ConfigurationError(f"The local Scalekit did not start. {said[-1] if said else 'It said nothing.'}")
+
+
+def _free(port: int) -> int:
+    """`port`, or 0, for any, when it is taken."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except (OSError, OverflowError):
+        return 0
+    return port
+
+
+def _guide(port: int, emulator: Emulator | None) -> str:
     here = f"http://127.0.0.1:{port}"
-    command = "./run" if Path("run").exists() else "provisioning"
+    command = "./run" if Path("run").exists() else "provisioning --local"
     send = f"{'' if port == 8000 else f'PORT={port} '}{command} send {SAMPLE if SAMPLE.exists() else 'EVENT.json'}"
-    ours = any(key.name == "dev" for key in settings.api_keys)
-    key = f"$(sed -n 's/^PROVISIONING_API_KEYS=dev://p' {ENV_FILE})" if ours else "$API_KEY"
+    token = f"/#token={emulator.token}" if emulator else ""
+    company = f"  Company    {emulator.url}{token}\n" if emulator else ""
+    fresh = "./run --fresh" if command == "./run" else "provisioning dev --fresh"
+    hire = f"    {command} emulator hire Ada Lovelace\n" if emulator else ""
     return f"""
-  API docs   {here}/docs
+  Start      {here}{token}
+{company}  API docs   {here}/docs
   Health     {here}/health/ready
 
   To try it, in another terminal: send an event as Scalekit does, and read the person it is about.
 
-    {send}
-    curl -H "Authorization: Bearer {key}" {here}/v1/organizations/{SAMPLE_ORGANIZATION}/users
+{hire}    {send}
+    curl -H "Authorization: Bearer $(cat {local.FOLDER}/api-key)" {here}/v1/organizations/{SAMPLE_ORGANIZATION}/users
 
-  Ctrl-C ends the service.
+  Ctrl-C ends all of it. What it knows stays in {local.FOLDER}; {fresh} starts over.
 """

@@ -4,8 +4,10 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
+from typing import Any
 
 import structlog
 from uvicorn import Config, Server
@@ -51,11 +53,14 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def run(listener: socket.socket, workers: int) -> None:
-    """Serve on `listener` until a signal ends it: in this process, or with more than one worker in as many others."""
+def run(listener: socket.socket, workers: int, app: Callable[..., Any] | None = None, *, at_end: Callable[[], None] = lambda: None) -> None:
+    """Serve on `listener` until a signal ends it: in this process, or with more than one worker, and without an `app`, in as many others.
+
+    `at_end` is called when one process has served, before it leaves.
+    """
     config = Config(
-        "provisioning.app:create_app",
-        factory=True,
+        app or "provisioning.app:create_app",
+        factory=app is None,
         workers=workers,
         ws="none",
         lifespan="on",
@@ -67,8 +72,8 @@ def run(listener: socket.socket, workers: int) -> None:
     )
     # Before anybody hears that it listens: whoever ends it at once is heard, also where a shell's `&` had it ignore the interrupt.
     if workers == 1:
-        signal.signal(signal.SIGINT, _leave)
-        signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGINT, partial(_leave, at_end))
+        signal.signal(signal.SIGTERM, partial(_leave, at_end))
     host, port, *_ = listener.getsockname()
     _log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", workers=workers)
     if workers > 1:
@@ -81,11 +86,12 @@ def run(listener: socket.socket, workers: int) -> None:
         raise SystemExit(bool(leaving.code)) from leaving
 
 
-def _leave(number: int, _: object) -> None:
+def _leave(at_end: Callable[[], None], number: int, _: object) -> None:
     """End at once: nothing is under way before uvicorn takes the signals over, nor when it raises them again after it has shut down.
 
     Not by an exception: raised while a destructor runs, it is passed over, and the service would go on.
     """
+    at_end()
     os._exit(130 if number == signal.SIGINT else 0)
 
 

@@ -17,6 +17,12 @@ _STYLES = {
     "ignored": "dim",
     "dead_lettered": "yellow",
     "failed": "bold red",
+    # The emulator's deliveries, and its people.
+    "delivered": "green",
+    "waiting": "yellow",
+    "given_up": "bold red",
+    "suspended": "yellow",
+    "gone": "dim",
 }
 
 

@@ -49,6 +49,11 @@ class Faults:
         for door in Door:
             self.set(door, None)
 
+    def current(self) -> dict[Door, Fault | None]:
+        """The fault at each door."""
+        with self._changed:
+            return {door: self._faults.get(door) for door in Door}
+
     @contextmanager
     def during(self, door: Door, fault: Fault) -> Iterator[None]:
         """Misbehave inside the `with`."""

@@ -14,6 +14,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from provisioning.emulator.faults import Door, Fault, Faults
+from provisioning.emulator.records import Record
+from provisioning.emulator.store import Store
 
 LIFETIME = timedelta(hours=1)
 
@@ -25,12 +27,19 @@ _REFUSALS = {
 }
 
 
-class Tokens:
-    """The tokens of one client, signed with a key that lives as long as this object; `issued` counts them."""
+class _Client(Record):
+    secret: str
 
-    def __init__(self, issuer: str) -> None:
-        self.client_id = "skc_emulator"
-        self.client_secret = secrets.token_urlsafe(32)
+
+class Tokens:
+    """The tokens of one client, whose secret is kept, signed with a key that lives as long as this object; `issued` counts them."""
+
+    def __init__(self, issuer: str, store: Store) -> None:
+        kept = store.load(_Client)
+        client = kept[0] if kept else _Client(id="skc_emulator", secret=secrets.token_urlsafe(32))
+        store.save([client])
+        self.client_id = client.id
+        self.client_secret = client.secret
         self.issued = 0
         self._issuer = issuer
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sysconfig
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,29 @@ from pathlib import Path
 import httpx
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "provisioning")
-PAYLOADS = Path(__file__).parents[1] / "payloads"
+PAYLOADS = Path(__file__).parent / "payloads"
 SECRET = "whsec_bm90IGEgcmVhbCBzZWNyZXQsIGp1c3QgdGVzdHMh"
 KEY = "operator-key-for-tests-0123456789abcdef"
 SECONDS = 60
 SETTINGS = {"SCALEKIT_WEBHOOK_SECRET": SECRET, "PROVISIONING_API_KEYS": f"tests:{KEY}"}
-OURS = ("PROVISIONING_", "SCALEKIT_", "DATABASE_URL", "PORT", "FORWARDED_")
+OURS = ("PROVISIONING_", "SCALEKIT_", "EMULATOR_", "DATABASE_URL", "PORT", "FORWARDED_")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """What a table says below its header."""
+        return [line.split("\t") for line in self.stdout.splitlines()[1:]]
+
+
+Command = Callable[..., Done]
 
 
 @dataclass
@@ -79,9 +96,9 @@ class Operator:
         )
 
     @contextmanager
-    def started(self, command: str, *arguments: str, **more: str) -> Iterator[Running]:
-        """Start `serve` or `dev` on a free port, and yield it when it listens; what still runs at the end is killed, workers and all."""
-        port = free_port()
+    def started(self, command: str, *arguments: str, port: int | None = None, **more: str) -> Iterator[Running]:
+        """Start what listens, on a free port unless told, and yield it when it does; what runs at the end is killed, workers and all."""
+        port = port or free_port()
         with (self.folder / f"{command}.stdout").open("w") as stdout:
             process = subprocess.Popen(
                 [PROGRAM, command, "--port", str(port), *arguments],

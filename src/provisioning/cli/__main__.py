@@ -1,0 +1,5 @@
+"""`python -m provisioning.cli` is `provisioning`, of this very Python."""
+
+from provisioning.cli import main
+
+main()

@@ -1,0 +1,94 @@
+"""Declares what can be done to organizations, directories and groups, and to the admin portal's page."""
+
+from functools import partial
+from typing import Annotated, Literal
+
+import typer
+
+from provisioning.cli.emulator.calls import AsJson, act, given
+from provisioning.cli.emulator.people import IntoDirectory
+from provisioning.cli.examples import examples
+
+structure = typer.Typer()
+command = partial(structure.command, rich_help_panel="Organizations, directories and groups")
+
+Provider = Literal["OKTA", "MICROSOFT_AD", "GOOGLE", "JUMPCLOUD"]
+Dialect = Literal["official", "guide"]
+OfOrganization = Annotated[str | None, typer.Option(help="An organization's name or id.", show_default="the first one")]
+Group = Annotated[str, typer.Argument(help="A group's name or id.")]
+
+
+@command(epilog=examples('provisioning emulator add-organization "Analytical Engines"'))
+def add_organization(context: typer.Context, name: str, as_json: AsJson = False) -> None:
+    """A new customer, without a directory."""
+    act(context, "add-organization", {"name": name}, as_json=as_json)
+
+
+@command(epilog=examples("provisioning emulator add-directory OKTA", "provisioning emulator add-directory GOOGLE --organization Acme"))
+def add_directory(
+    context: typer.Context,
+    provider: Annotated[Provider, typer.Argument(case_sensitive=False, help="Whose style it has; MICROSOFT_AD is Entra ID.")],
+    organization: OfOrganization = None,
+    as_json: AsJson = False,
+) -> None:
+    """A directory that is enabled, with nobody in it."""
+    act(context, "add-directory", {"provider": provider, **given(organization=organization)}, as_json=as_json)
+
+
+def _switch(action: str, promise: str) -> None:
+    @command(action, help=promise, epilog=examples(f"provisioning emulator {action} dir_91263908563290112"))
+    def switch(
+        context: typer.Context, directory: Annotated[str, typer.Argument(help="A directory's id.")], as_json: AsJson = False
+    ) -> None:
+        act(context, action, {"directory": directory}, as_json=as_json)
+
+
+_switch("enable-directory", "What changes in the directory reaches the service again.")
+_switch("disable-directory", "What changes in the directory does not reach the service any more.")
+_switch("delete-directory", "The directory is gone, with everybody in it; no event says so.")
+
+
+@command(epilog=examples("provisioning emulator add-group Finance"))
+def add_group(context: typer.Context, name: str, directory: IntoDirectory = None, as_json: AsJson = False) -> None:
+    """A group without members."""
+    act(context, "add-group", {"name": name, **given(directory=directory)}, as_json=as_json)
+
+
+@command(epilog=examples('provisioning emulator rename-group Finance "Money matters"'))
+def rename_group(context: typer.Context, group: Group, name: str, as_json: AsJson = False) -> None:
+    """Another name; the id stays."""
+    act(context, "rename-group", {"group": group, "name": name}, as_json=as_json)
+
+
+@command(epilog=examples("provisioning emulator delete-group Finance"))
+def delete_group(context: typer.Context, group: Group, as_json: AsJson = False) -> None:
+    """The group is gone: an event about it, and one about each member."""
+    act(context, "delete-group", {"group": group}, as_json=as_json)
+
+
+@command(
+    epilog=examples("provisioning emulator map-role Engineering admin", "provisioning emulator map-role Engineering --none --no-resend")
+)
+def map_role(
+    context: typer.Context,
+    group: Group,
+    role: Annotated[str | None, typer.Argument(help="The role that its members get.", show_default=False)] = None,
+    none: Annotated[bool, typer.Option("--none", help="They get none from it any more.")] = False,
+    resend: Annotated[bool, typer.Option(help="Send an event about each member. Whether Scalekit does is not documented.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """The group gives its members a role."""
+    if (role is None) is not none:
+        raise typer.BadParameter("Name a role, or say --none.")
+    act(context, "map-role", {"group": group, "role": role, "resend": resend}, as_json=as_json)
+
+
+@command(epilog=examples("provisioning emulator portal --dialect guide", "provisioning emulator portal --embed https://app.example.com"))
+def portal(
+    context: typer.Context,
+    dialect: Annotated[Dialect | None, typer.Option(help="The words in which the page tells of what was done.")] = None,
+    embed: Annotated[list[str] | None, typer.Option(metavar="ORIGIN", help="An origin that may embed it, instead of those so far.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How the admin portal's page behaves: what is not given stays."""
+    act(context, "portal", given(dialect=dialect, embedding_origins=embed), as_json=as_json)

@@ -1,0 +1,92 @@
+"""The folder `.local`: all that `dev` makes up on a developer's machine, where the other commands find it, too.
+
+The environment and .env come first; with credentials of a real Scalekit in them nothing of a local one is used.
+"""
+
+import fcntl
+import os
+import secrets
+import shutil
+from base64 import b64encode
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from provisioning.errors import ConfigurationError
+from provisioning.settings import VARIABLES, Settings, load_settings
+
+FOLDER = Path(".local")
+EMULATOR = FOLDER / "emulator"
+_ENVIRONMENT = FOLDER / "env"
+
+
+def clear() -> None:
+    """Forget all of it. Raises ConfigurationError, also while somebody uses it."""
+    with suppress(FileNotFoundError), open(EMULATOR / "lock", "rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigurationError(f"A local Scalekit is running in {EMULATOR}: end it first.") from error
+    try:
+        shutil.rmtree(FOLDER)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigurationError(f"Cannot remove {FOLDER}: {error.strerror}.") from error
+
+
+def join() -> None:
+    """Use what the last `dev` wrote, but for what the environment or .env say by now. Raises ConfigurationError."""
+    try:
+        lines = _ENVIRONMENT.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return
+    kept, settings = dict(line.split("=", 1) for line in lines), load_settings()
+    if "SCALEKIT_ENVIRONMENT_URL" not in kept or not has_scalekit(settings):
+        os.environ.update(unset(settings, kept))
+
+
+def use(environment: Mapping[str, str]) -> None:
+    """Set these variables here, and write them for `join`. Raises ConfigurationError."""
+    os.environ.update(environment)
+    _write(_ENVIRONMENT, "".join(f"{name}={value}\n" for name, value in environment.items()))
+
+
+def unset(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """Those of `environment` that nobody has set. (What is no setting of ours is for libraries, and always there.)"""
+    ours = {name: VARIABLES[name].attribute for name in environment if name in VARIABLES}
+    return {name: value for name, value in environment.items() if ours.get(name) not in settings.model_fields_set}
+
+
+def has_scalekit(settings: Settings) -> bool:
+    """Whether somebody configured a real one: then there is no need for another."""
+    return any((settings.scalekit_environment_url, settings.scalekit_client_id, settings.scalekit_client_secret))
+
+
+def key(name: str) -> str:
+    """An API key that is made once, in the file `name`. Raises ConfigurationError."""
+    return _kept(FOLDER / name, secrets.token_urlsafe(32))
+
+
+def webhook_secret() -> str:
+    """A signing secret that is made once. Raises ConfigurationError."""
+    return _kept(FOLDER / "webhook-secret", f"whsec_{b64encode(secrets.token_bytes(32)).decode()}")
+
+
+def _kept(file: Path, new: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        _write(file, f"{new}\n")
+        return new
+
+
+def _write(file: Path, text: str) -> None:
+    """Only its owner may read it, from its first byte on."""
+    try:
+        FOLDER.mkdir(mode=0o700, exist_ok=True)
+        file.unlink(missing_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise ConfigurationError(f"Cannot write {file}: {error.strerror}. Start it where you may write.") from error

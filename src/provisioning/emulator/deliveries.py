@@ -1,0 +1,294 @@
+"""The delivery side: every event is signed and posted until it is answered with a 2xx or the schedule is over, and every attempt is logged.
+
+Delivered at least once and in no order, as Scalekit's are. Switches make it worse, while it runs.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import random
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import count
+from typing import Annotated
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field
+from standardwebhooks import Webhook
+
+from provisioning.emulator.company import Company
+from provisioning.emulator.endpoint import Endpoint
+from provisioning.emulator.records import Event, Record
+from provisioning.emulator.store import Store
+from provisioning.errors import Conflict, NotFound
+
+# Seconds between attempts: the longest of Scalekit's documented schedules, 27.6 hours in all, which `retry_scale` shortens.
+SCHEDULE = (0, 5, 300, 1800, 7200, 18_000, 36_000, 36_000)
+ANSWER_WITHIN = 10.0  # seconds
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+
+
+class Switches(BaseModel):
+    """How deliveries go wrong; as it stands, they do not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    duplicates: Annotated[Share, Field(description="The share of deliveries that are sent once more after they were answered.")] = 0
+    reorder: Annotated[Seconds, Field(description="Each delivery is held back for a random time of up to so many seconds.")] = 0
+    delay: Annotated[Seconds, Field(description="Each attempt is sent so many seconds late.")] = 0
+    drop: Annotated[Share, Field(description="The share of attempts that are lost: half of them on their way, half with the answer.")] = 0
+    retry_scale: Annotated[float, Field(gt=0, le=1, description="How much shorter the waits between attempts are than Scalekit's.")] = 0.001
+    paused: Annotated[bool, Field(description="Nothing is sent.")] = False
+    at_once: Annotated[int, Field(ge=1, le=64, description="How many deliveries are under way at a time.")] = 8
+
+
+class Progress(StrEnum):
+    """What has become of a delivery."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
+class Attempt(BaseModel):
+    """One request: its `status` and the service's word for the `outcome`, or the `error` for which there is neither."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    milliseconds: int
+    status: int | None = None
+    outcome: str | None = None
+    error: str | None = None
+
+
+class Delivery(Record):
+    """An event under one webhook-id, which is the delivery's own id."""
+
+    event_id: str
+    type: str
+    organization_id: str
+    subject_id: str
+    progress: Progress = Progress.WAITING
+    attempts: tuple[Attempt, ...] = ()
+    round: int = 0  # attempts since it was last asked for, on the schedule
+
+
+class Deliveries:
+    """Posts to `endpoint` from a thread of its own, between `start` and `stop`. What is still waiting then goes on at the next start."""
+
+    def __init__(self, store: Store, company: Company, endpoint: Endpoint) -> None:
+        self.switches = Switches()
+        self.version = 0
+        self._store = store
+        self._company = company
+        self._endpoint = endpoint
+        self._changed = threading.Condition()
+        self._deliveries = {record.id: record for record in store.load(Delivery)}
+        self._due: list[tuple[float, int, str]] = []
+        self._order = count()  # those due at one moment go as they came
+        self._open = 0  # in the queue or under way
+        self._ending = False
+        self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name="emulator-deliveries")
+        self._schedule((delivery.id, 0) for delivery in self._deliveries.values() if delivery.progress is Progress.WAITING)
+        self.take([event for event in company.events() if _webhook_id(event) not in self._deliveries])
+        company.listen(self.take)
+
+    def start(self) -> None:
+        """Begin, with what is waiting."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; requests under way are cut."""
+        with self._changed:
+            self._ending = True
+            if self._loop and self._task:
+                with contextlib.suppress(RuntimeError):  # it has ended by itself
+                    self._loop.call_soon_threadsafe(self._task.cancel)
+        if self._thread.ident:
+            self._thread.join()
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Deliver these."""
+        fresh = [_first(event) for event in events]
+        with self._changed:
+            self._deliveries.update({delivery.id: delivery for delivery in fresh})
+        self._schedule((delivery.id, random.uniform(0, self.switches.reorder)) for delivery in fresh)  # noqa: S311  # chance, not secrecy
+
+    def switch(self, changes: Mapping[str, object]) -> Switches:
+        """The switches from now on: as they are, but for `changes`. Raises pydantic's ValidationError."""
+        self.switches = Switches.model_validate({**self.switches.model_dump(), **changes})
+        self._schedule(())  # to look at the queue again
+        return self.switches
+
+    def resend(self, webhook_ids: Iterable[str] | None = None) -> list[str]:
+        """Begin again with these, or with all that were given up; returns which. Raises NotFound."""
+        with self._changed:
+            if webhook_ids is None:
+                found = [each for each in self._deliveries.values() if each.progress is Progress.GIVEN_UP]
+            else:
+                found = [self.find(webhook_id) for webhook_id in webhook_ids]
+            for delivery in found:
+                if delivery.progress is Progress.WAITING:
+                    raise Conflict(f"{delivery.id} is waiting for its next attempt already.")
+            again = [each.model_copy(update={"progress": Progress.WAITING, "round": 0}) for each in found]
+            self._keep(again)
+        self._schedule((delivery.id, 0) for delivery in again)
+        return [delivery.id for delivery in again]
+
+    def find(self, webhook_id: str) -> Delivery:
+        """The delivery. Raises NotFound."""
+        with self._changed:
+            if webhook_id not in self._deliveries:
+                raise NotFound(f"There is no delivery {webhook_id}.")
+            return self._deliveries[webhook_id]
+
+    def latest(self, limit: int, progress: Progress | None = None, subject_id: str | None = None) -> list[Delivery]:
+        """The last ones, newest first, of this progress and about this subject."""
+        found: list[Delivery] = []
+        with self._changed:
+            for delivery in reversed(self._deliveries.values()):
+                if progress in (None, delivery.progress) and subject_id in (None, delivery.subject_id):
+                    found.append(delivery)
+                    if len(found) == limit:
+                        break
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each progress, and of attempts."""
+        with self._changed:
+            everything = list(self._deliveries.values())
+        found = {progress.value: sum(each.progress is progress for each in everything) for progress in Progress}
+        return {**found, "attempts": sum(len(each.attempts) for each in everything)}
+
+    def settled(self, within: float) -> bool:
+        """Wait until nothing is to be sent any more, at most `within` seconds; whether that came about."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._open == 0, within)
+
+    def _schedule(self, due: Iterable[tuple[str, float]]) -> None:
+        now = time.monotonic() + self.switches.delay
+        with self._changed:
+            for webhook_id, seconds in due:
+                heapq.heappush(self._due, (now + seconds, next(self._order), webhook_id))
+                self._open += 1
+            self.version += 1
+        if self._loop:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._wake.set)
+
+    def _run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(self._work())
+
+    async def _work(self) -> None:
+        with self._changed:
+            if self._ending:
+                return
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        async with contextlib.AsyncExitStack() as clients, asyncio.TaskGroup() as group:
+            idle: list[httpx.AsyncClient] = []
+            under_way: set[asyncio.Task[None]] = set()
+            while True:
+                self._wake.clear()
+                while len(under_way) < self.switches.at_once and (webhook_id := self._next()):
+                    # One each: a shared client asks all of its connections before every request.
+                    if not idle:
+                        idle.append(await clients.enter_async_context(httpx.AsyncClient(timeout=ANSWER_WITHIN, trust_env=False)))
+                    task = group.create_task(self._attempt(webhook_id, idle.pop(), idle))
+                    under_way.add(task)
+                    task.add_done_callback(under_way.discard)
+                    task.add_done_callback(lambda _: self._wake.set())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause() if len(under_way) < self.switches.at_once else None):
+                        await self._wake.wait()
+
+    def _next(self) -> str | None:
+        with self._changed:
+            if self._due and self._due[0][0] <= time.monotonic() and not self.switches.paused:
+                return heapq.heappop(self._due)[2]
+        return None
+
+    def _pause(self) -> float | None:
+        with self._changed:
+            return max(0.0, self._due[0][0] - time.monotonic()) if self._due and not self.switches.paused else None
+
+    async def _attempt(self, webhook_id: str, client: httpx.AsyncClient, idle: list[httpx.AsyncClient]) -> None:
+        lost = random.random() < self.switches.drop  # noqa: S311
+        started, at = time.monotonic(), datetime.now(UTC)
+        status, outcome, error = None, None, None
+        if lost and random.random() < 0.5:  # noqa: S311
+            error = "lost on its way"
+        else:
+            try:
+                status, outcome = await self._post(client, webhook_id)
+            except httpx.HTTPError as failure:
+                error = type(failure).__name__
+            if lost and status is not None:
+                status, outcome, error = None, None, "its answer was lost"
+        idle.append(client)
+        milliseconds = round((time.monotonic() - started) * 1000)
+        self._conclude(webhook_id, Attempt(at=at, milliseconds=milliseconds, status=status, outcome=outcome, error=error))
+
+    async def _post(self, client: httpx.AsyncClient, webhook_id: str) -> tuple[int, str | None]:
+        body = self._company.event(self.find(webhook_id).event_id).body
+        now = datetime.now(UTC)
+        signatures = " ".join(Webhook(secret).sign(webhook_id, now, body) for secret in self._endpoint.signing)
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": webhook_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": signatures,
+        }
+        answer = await client.post(self._endpoint.url, content=body.encode(), headers=headers)
+        try:
+            said = answer.json()
+        except ValueError:
+            said = None
+        outcome = said.get("status") if isinstance(said, dict) else None
+        return answer.status_code, outcome if isinstance(outcome, str) else None
+
+    def _conclude(self, webhook_id: str, attempt: Attempt) -> None:
+        """Log the attempt, and decide what comes next."""
+        answered = attempt.status is not None and 200 <= attempt.status < 300
+        with self._changed:
+            before = self.find(webhook_id)
+            delivery = before.model_copy(update={"attempts": (*before.attempts, attempt), "round": before.round + 1})
+            if before.progress is Progress.DELIVERED:
+                pass  # this was its duplicate
+            elif answered:
+                delivery = delivery.model_copy(update={"progress": Progress.DELIVERED})
+                if random.random() < self.switches.duplicates:  # noqa: S311
+                    self._schedule([(webhook_id, random.uniform(0, self.switches.reorder or 1))])  # noqa: S311
+            elif delivery.round < len(SCHEDULE):
+                wait = SCHEDULE[delivery.round] * self.switches.retry_scale
+                self._schedule([(webhook_id, wait * random.uniform(0.9, 1.1))])  # noqa: S311
+            else:
+                delivery = delivery.model_copy(update={"progress": Progress.GIVEN_UP})
+            self._keep([delivery])
+            self._open -= 1
+            self._changed.notify_all()
+
+    def _keep(self, deliveries: Sequence[Delivery]) -> None:
+        self._store.save(deliveries)
+        self._deliveries.update({delivery.id: delivery for delivery in deliveries})
+        self.version += 1
+
+
+def _first(event: Event) -> Delivery:
+    """Nothing of it is kept before its first attempt: whoever starts again finds an event without a delivery."""
+    return Delivery(
+        id=_webhook_id(event), event_id=event.id, type=event.type, organization_id=event.organization_id, subject_id=event.subject_id
+    )
+
+
+def _webhook_id(event: Event) -> str:
+    return f"msg_{event.id.removeprefix('evt_')}"

@@ -1,0 +1,84 @@
+"""Where webhooks go, and the secrets they are signed with."""
+
+import secrets
+from base64 import b64encode
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from provisioning.emulator.records import Record
+from provisioning.emulator.store import Store
+from provisioning.errors import ConfigurationError, Conflict
+
+
+class _Secrets(Record):
+    current: str
+    coming: str
+    rotating: bool = False
+
+
+class Endpoint:
+    """One URL, a secret, and the secret that a rotation brings: known beforehand, as a careful operator has both set in time."""
+
+    def __init__(self, store: Store, url: str, *, anywhere: bool = False) -> None:
+        """Raises ConfigurationError when `url` is no web address, or none of this machine's and not `anywhere`."""
+        self.url = checked(url, anywhere=anywhere)
+        self._store = store
+        kept = store.load(_Secrets)
+        self._secrets = kept[0] if kept else _Secrets(id="secrets", current=_new(), coming=_new())
+        self._store.save([self._secrets])
+
+    @property
+    def secrets(self) -> tuple[str, str]:
+        """What a service should accept: the current secret, and the one after it."""
+        return self._secrets.current, self._secrets.coming
+
+    @property
+    def signing(self) -> tuple[str, ...]:
+        """What deliveries are signed with: during a rotation, both."""
+        return self.secrets if self.rotating else (self._secrets.current,)
+
+    @property
+    def rotating(self) -> bool:
+        """Whether a rotation has begun and not ended."""
+        return self._secrets.rotating
+
+    def begin_rotation(self) -> None:
+        """Sign with both. Raises Conflict."""
+        if self.rotating:
+            raise Conflict("A rotation has begun already: finish it.")
+        self._keep(self._secrets.model_copy(update={"rotating": True}))
+
+    def finish_rotation(self) -> None:
+        """Sign with the new one only; yet another is made for the next rotation. Raises Conflict."""
+        if not self.rotating:
+            raise Conflict("No rotation has begun: start one first.")
+        self._keep(_Secrets(id="secrets", current=self._secrets.coming, coming=_new()))
+
+    def _keep(self, kept: _Secrets) -> None:
+        self._store.save([kept])
+        self._secrets = kept
+
+
+def checked(url: str, *, anywhere: bool) -> str:
+    """`url`, if webhooks may be sent there. Raises ConfigurationError."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigurationError("The address to deliver to should look like http://127.0.0.1:8000/webhooks/scalekit.")
+    if not anywhere and not _is_loopback(host):
+        raise ConfigurationError(f"{host} is not this machine. To send made-up people there nevertheless, add --anywhere.")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _new() -> str:
+    return f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"

@@ -1,0 +1,70 @@
+"""The emulator's own folder, which only its user can read, and which one emulator uses at a time."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from provisioning.errors import ConfigurationError
+
+
+class Folder:
+    """`path` is made if need be. Until `close`, nobody else has it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigurationError when it cannot be written, or another emulator runs in it."""
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigurationError(f"Cannot write in {path}: {error.strerror}. Choose another folder.") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise ConfigurationError(f"Another emulator runs in {path}: end that one, or choose another folder.") from error
+        self._announcement.unlink(missing_ok=True)  # of one that was killed
+
+    @property
+    def _announcement(self) -> Path:
+        return self.path / "control.json"
+
+    @property
+    def state(self) -> Path:
+        """Where the company is kept; it holds secrets, so nobody else may read it from its first byte on."""
+        file = self.path / "state.db"
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        return file
+
+    def token(self) -> str:
+        """What the control API asks for: made at the first start, the same from then on."""
+        file = self.path / "token"
+        with contextlib.suppress(FileNotFoundError):
+            if len(kept := file.read_text().strip()) >= 32:
+                return kept
+        token = secrets.token_urlsafe(32)
+        self._write(file, token)
+        return token
+
+    def announce(self, facts: Mapping[str, object]) -> None:
+        """Say in control.json where the emulator is, as long as it runs."""
+        self._write(self._announcement, json.dumps(facts, indent=2))
+
+    def close(self) -> None:
+        """It runs no more."""
+        self._announcement.unlink(missing_ok=True)
+        os.close(self._lock)
+
+    @staticmethod
+    def _write(file: Path, text: str) -> None:
+        """Whole or not at all, and never readable by others."""
+        temporary = file.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(text + "\n")
+        os.replace(temporary, file)

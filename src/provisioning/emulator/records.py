@@ -1,0 +1,104 @@
+"""What the emulator keeps: companies, their directories, the people and groups in them, what it sent. A change is a new record."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """Something with an id that is kept between two starts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+
+
+class Provider(StrEnum):
+    """Whose directory it is, in Scalekit's words."""
+
+    OKTA = "OKTA"
+    ENTRA_ID = "MICROSOFT_AD"
+    GOOGLE = "GOOGLE"
+    JUMPCLOUD = "JUMPCLOUD"
+
+
+class State(StrEnum):
+    """What has become of a person, whichever way the provider says it."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    GONE = "gone"
+
+
+class Organization(Record):
+    """A customer; `sso` is whether its connection is on."""
+
+    name: str
+    sso: bool = False
+
+
+class Directory(Record):
+    """Where a company keeps its people. `roles`: group id to role. Times, here and below, are nanoseconds since 1970."""
+
+    organization_id: str
+    provider: Provider
+    enabled: bool = True
+    roles: dict[str, str] = {}
+    default_role: str = "member"
+    updated_at: int
+
+
+class Group(Record):
+    """A directory group; `external_id` is the provider's own id."""
+
+    organization_id: str
+    directory_id: str
+    name: str
+    external_id: str
+    updated_at: int
+
+
+class User(Record):
+    """A directory user; `dp_id` is the provider's own id.
+
+    `listed`: whether Scalekit still has the person. Somebody gone may be listed (as inactive) or not; both can come back.
+    """
+
+    organization_id: str
+    directory_id: str
+    dp_id: str
+    email: str
+    given_name: str
+    family_name: str
+    title: str = ""
+    department: str = ""
+    state: State = State.ACTIVE
+    listed: bool = True
+    groups: tuple[str, ...] = ()
+    updated_at: int
+
+    @property
+    def active(self) -> bool:
+        """What the directory says of the person."""
+        return self.state is State.ACTIVE
+
+    @property
+    def name(self) -> str:
+        """The name to show."""
+        return f"{self.given_name} {self.family_name}".strip()
+
+
+class Event(Record):
+    """A fact, with the body that every delivery of it carries, byte for byte."""
+
+    type: str
+    organization_id: str
+    subject_id: str
+    occurred_at: int
+    body: str
+
+
+def moment(nanoseconds: int) -> datetime:
+    """`nanoseconds` since 1970 as a time, cut to microseconds."""
+    return datetime.fromtimestamp(nanoseconds // 10**9, UTC).replace(microsecond=nanoseconds % 10**9 // 1000)

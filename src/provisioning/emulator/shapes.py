@@ -1,0 +1,111 @@
+"""How the control API shows things, as JSON: for the page, the commands and scripts."""
+
+from typing import Any
+
+from provisioning.emulator.deliveries import Delivery
+from provisioning.emulator.jobs import Job
+from provisioning.emulator.parts import Parts
+from provisioning.emulator.records import Directory, Group, Organization, User, moment
+from provisioning.emulator.scenarios import SCENARIOS
+from provisioning.errors import NotFound
+
+Json = dict[str, object]
+
+
+def state(parts: Parts) -> Json:
+    """Everything but the lists."""
+    return {
+        "version": version(parts),
+        "organizations": [organization(parts, each) for each in parts.company.organizations()],
+        "endpoint": endpoint(parts),
+        "switches": parts.deliveries.switches.model_dump(),
+        "faults": parts.faults.current(),
+        "deliveries": parts.deliveries.counts(),
+        "job": job(parts.jobs.latest) if parts.jobs.latest else None,
+        "service": parts.service.url if parts.service else None,
+        "scenarios": [{"name": name, "what": scenario.what} for name, scenario in SCENARIOS.items()],
+        **portal(parts),
+    }
+
+
+def version(parts: Parts) -> int:
+    """A number that rises whenever a list may have changed."""
+    return parts.company.version + parts.deliveries.version
+
+
+def organization(parts: Parts, each: Organization) -> Json:
+    """A customer with its directories."""
+    directories = [directory(parts, one) for one in parts.company.directories(each.id)]
+    return {"id": each.id, "name": each.name, "sso": each.sso, "directories": directories}
+
+
+def directory(parts: Parts, each: Directory) -> Json:
+    """`users` counts whom Scalekit has."""
+    users = [user for user in parts.company.users(each.id) if user.listed]
+    return {
+        "id": each.id,
+        "organization_id": each.organization_id,
+        "provider": each.provider,
+        "enabled": each.enabled,
+        "users": len(users),
+        "active": sum(user.active for user in users),
+        "groups": len(parts.company.groups(each.id)),
+        "roles": each.roles,
+        "default_role": each.default_role,
+    }
+
+
+def user(parts: Parts, each: User) -> Json:
+    """A person, with what Scalekit says of groups and roles. (One who was purged has none.)"""
+    try:
+        groups = {group.id: group.name for group in parts.company.groups(each.directory_id)}
+        roles = parts.company.roles_of(each)
+    except KeyError:
+        groups, roles = {}, []
+    return {
+        **each.model_dump(exclude={"groups", "updated_at"}),
+        "groups": [{"id": group, "name": groups[group]} for group in each.groups if group in groups],
+        "roles": roles,
+        "updated_at": moment(each.updated_at),
+    }
+
+
+def group(parts: Parts, each: Group) -> Json:
+    """`role` is what it gives, if anything."""
+    return {
+        **each.model_dump(exclude={"updated_at"}),
+        "members": len(parts.company.members(each.id)),
+        "role": parts.company.directory(each.directory_id).roles.get(each.id),
+        "updated_at": moment(each.updated_at),
+    }
+
+
+def delivery(parts: Parts, each: Delivery) -> dict[str, Any]:
+    """With the attempts; `subject` is whom or what it is about, in words."""
+    return {**each.model_dump(exclude={"round"}), "subject": _subject(parts, each.subject_id)}
+
+
+def job(each: Job) -> Json:
+    """How far it is."""
+    return {name: getattr(each, name) for name in ("name", "state", "step", "done", "total", "error")}
+
+
+def endpoint(parts: Parts) -> Json:
+    """Where webhooks go; never with what they are signed."""
+    return {"url": parts.endpoint.url, "rotating": parts.endpoint.rotating}
+
+
+def portal(parts: Parts) -> Json:
+    """How the admin portal behaves."""
+    return {"dialect": parts.portal.dialect, "embedding_origins": list(parts.portal.embedding_origins)}
+
+
+def _subject(parts: Parts, subject_id: str) -> str | None:
+    try:
+        if subject_id.startswith("diruser_"):
+            return parts.company.user(subject_id).email
+        if subject_id.startswith("dirgroup_"):
+            return parts.company.group(subject_id).name
+        return parts.company.directory(subject_id).provider
+    except NotFound:
+        return None

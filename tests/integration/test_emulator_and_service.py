@@ -1,0 +1,146 @@
+"""Whatever happens in a directory, and however badly its webhooks travel: the service ends exactly as the directory is."""
+
+import random
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import service
+from live import listening
+from provisioning.app import create_app
+from provisioning.emulator.company import Company
+from provisioning.emulator.comparison import Difference, compare
+from provisioning.emulator.people import Newcomer, People
+from provisioning.emulator.records import Event, Provider
+from provisioning.emulator.service import Service
+from provisioning.emulator.store import Store
+from provisioning.emulator.structure import Structure
+from provisioning.errors import Conflict, NotFound
+from provisioning.events import Delivery
+from provisioning.inbox import Outcome
+
+
+@pytest.fixture
+def client(database_url: str) -> Iterator[TestClient]:
+    """The service; each example brings an organization of its own."""
+    with service.running(database_url) as client:
+        yield client
+
+
+NAMES = ("Engineering", "Sales", "Chess")
+Doing = Callable[[People, Structure], object]
+
+
+def _hire(n: int, group: str) -> Doing:
+    return lambda people, _: people.hire(Newcomer("N", str(n), f"{n}@acme.example", groups=[group]))
+
+
+person, group = st.integers(0, 4), st.sampled_from(NAMES)
+doings: st.SearchStrategy[Doing] = st.one_of(
+    st.builds(_hire, person, group),
+    st.builds(lambda n: lambda people, _: people.suspend(f"{n}@acme.example"), person),
+    st.builds(lambda n: lambda people, _: people.fire(f"{n}@acme.example"), person),
+    st.builds(lambda n: lambda people, _: people.restore(_reference(people, n)), person),
+    st.builds(lambda n: lambda people, _: people.purge(_reference(people, n)), person),
+    st.builds(lambda n, m: lambda people, _: people.rename(f"{n}@acme.example", email=f"{m}@acme.example"), person, person),
+    st.builds(lambda n: lambda people, _: people.rename(f"{n}@acme.example", family_name="New"), person),
+    st.builds(lambda n, g: lambda people, _: people.move(f"{n}@acme.example", g), person, group),
+    st.builds(lambda n, g: lambda people, _: people.regroup(f"{n}@acme.example", add=[g]), person, group),
+    st.builds(lambda g: lambda _, structure: structure.add_group(g), group),
+    st.builds(lambda g, h: lambda _, structure: structure.rename_group(g, h), group, group),
+    st.builds(lambda g: lambda _, structure: structure.delete_group(g), group),
+    st.builds(lambda g, role: lambda _, structure: structure.map_role(g, role), group, st.sampled_from([None, "admin", "viewer"])),
+)
+
+
+def _reference(people: People, n: int) -> str:
+    """Also somebody whom Entra ID has renamed."""
+    company = people._company
+    users = [user for directory in company.directories(company.organization(None).id) for user in company.users(directory.id)]
+    return next((user.id for user in users if user.email.endswith(f"{n}@acme.example")), "nobody")
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(Provider), st.lists(doings, max_size=25), st.randoms(use_true_random=False))
+def test_any_history_told_in_any_order_ends_as_the_directory_is(
+    client: TestClient, provider: Provider, history: list[Doing], chance: random.Random
+) -> None:
+    """Each event once, some twice, all shuffled, in batches of any size."""
+    company = Company(Store())
+    people, structure = People(company), Structure(company)
+    organization = structure.add_organization("Acme")
+    structure.add_directory(organization.id, provider)
+    for name in NAMES[:2]:
+        structure.add_group(name)
+    for doing in history:
+        with suppress(Conflict, NotFound):
+            doing(people, structure)
+
+    assert _differences(client, company, _shuffled(company.events(), chance), chance) == []
+
+
+def _shuffled(events: list[Event], chance: random.Random) -> list[Event]:
+    told = [*events, *chance.sample(events, len(events) // 3)]
+    chance.shuffle(told)
+    return told
+
+
+def _differences(client: TestClient, company: Company, told: list[Event], chance: random.Random) -> list[Difference]:
+    """Deliver, then compare what the service answers over HTTP."""
+    [organization] = company.organizations()
+    inbox = client.app.state.services.inbox  # type: ignore[attr-defined]  # Starlette's, untyped
+    while told:
+        batch, told = told[: (size := chance.randint(1, 12))], told[size:]
+        deliveries = [Delivery(f"msg_{event.id}", int(time.time()), datetime.now(UTC), event.body.encode()) for event in batch]
+        assert {receipt.outcome for receipt in inbox.receive(deliveries)} <= {Outcome.PROCESSED, Outcome.STALE, Outcome.DUPLICATE}
+    base = f"/v1/organizations/{organization.id}"
+    answers, groups = (client.get(f"{base}/{what}?limit=200", headers=service.bearer()).json()["data"] for what in ("users", "groups"))
+    directories = company.directories(organization.id)
+    return compare(
+        [user for directory in directories for user in company.users(directory.id)],
+        [group for directory in directories for group in company.groups(directory.id)],
+        [directory.id for directory in directories if not directory.enabled],
+        company.roles_of,
+        answers,
+        groups,
+    )
+
+
+def test_a_shuffled_duplicated_lossy_first_sync_of_2000_ends_equal(database_url: str, tmp_path: Path) -> None:
+    """Over HTTP, signed: a tenth of the deliveries twice, a tenth of the attempts lost, all held back for a random time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's models, on import
+        from provisioning.emulator.jobs import Job  # noqa: PLC0415
+        from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only here
+        from provisioning.emulator.sync import first_sync  # noqa: PLC0415
+
+    folder = tmp_path / "emulator"
+    with Emulator(folder) as first:
+        webhook_secret = " ".join(first.endpoint.secrets)
+    with listening(create_app(service.settings(database_url, scalekit_webhook_secrets=webhook_secret))) as url:
+        asked = Service(url, service.READ_KEY)
+        with Emulator(folder, deliver_to=f"{url}/webhooks/scalekit", service=asked) as emulator:
+            emulator.deliveries.switch({"duplicates": 0.1, "reorder": 2, "drop": 0.1, "retry_scale": 0.0001, "at_once": 16})
+            organization = emulator.structure.add_organization("Acme")
+            directory = emulator.structure.add_directory(organization.id, Provider.ENTRA_ID)
+            first_sync(emulator.parts, Job("sync"), directory.id, 2000, None)
+
+            counts = emulator.deliveries.counts()
+            compared, differences = emulator.parts.compared(organization.id)
+            attempts = [attempt for each in emulator.deliveries.latest(10_000) for attempt in each.attempts]
+    assert differences == []
+    assert compared == 2000
+    # It was as bad as it was meant to be.
+    assert (counts["waiting"], counts["given_up"]) == (0, 0)
+    assert counts["delivered"] == 4006
+    assert sum(attempt.outcome == "duplicate" for attempt in attempts) > 200
+    assert sum(attempt.error is not None for attempt in attempts) > 200
+    assert sum(attempt.outcome == "stale" for attempt in attempts) > 100
