@@ -6,10 +6,12 @@ import socket
 import subprocess
 import sysconfig
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
@@ -37,6 +39,9 @@ class Done:
 
 
 Command = Callable[..., Done]
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -135,3 +140,12 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+def until(claim: Callable[[], T | None]) -> T:
+    """What `claim` returns, once that is something."""
+    limit = time.monotonic() + SECONDS
+    while not (found := claim()):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    return found

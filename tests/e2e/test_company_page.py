@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from operators import KEY, SETTINGS, Operator, Running
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from browser import Complaints
+from operators import KEY, SETTINGS, Operator, Running
 from provisioning.emulator.endpoint import Endpoint
 from provisioning.emulator.faults import Door
 from provisioning.emulator.people import Newcomer
@@ -37,7 +37,7 @@ class Desk:
     def __init__(self, page: Page, emulator: Emulator, service: Running, organization: str) -> None:
         self.page = page
         self.emulator = emulator
-        self._service = service
+        self.service = service
         self._organization = organization
 
     def open(self, view: str = "people") -> None:
@@ -68,17 +68,22 @@ class Desk:
 
     def service_says(self, email: str) -> dict[str, Any]:
         """The service's one user of this address, without the ids of groups."""
-        found = self._service.get(f"/v1/organizations/{self._organization}/users?{httpx.QueryParams(email=email)}").json()["data"]
+        found = self.service.get(f"/v1/organizations/{self._organization}/users?{httpx.QueryParams(email=email)}").json()["data"]
         assert len(found) == 1, found
         return {**found[0], "groups": sorted(group["name"] for group in found[0]["groups"])}
+
+
+def emulator_class() -> type[Emulator]:
+    """The class, imported when it is needed: that takes 1.2 s, and warns of the SDK's models."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from provisioning.emulator import server  # noqa: PLC0415
+    return server.Emulator
 
 
 @contextmanager
 def company(folder: Path, database_url: str) -> Iterator[tuple[Emulator, Running]]:
     """An emulator with an Okta directory in Acme, which delivers to a service that accepts its signatures."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's models, on import
-        from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only for these tests
     (folder / "emulator").mkdir()
     store = Store(folder / "emulator" / "state.db")
     secrets = Endpoint(store, "http://127.0.0.1/").secrets
@@ -86,7 +91,7 @@ def company(folder: Path, database_url: str) -> Iterator[tuple[Emulator, Running
     settings = {**SETTINGS, "SCALEKIT_WEBHOOK_SECRET": " ".join(secrets), "DATABASE_URL": database_url}
     with Operator(folder, settings).started("serve") as service:
         asked, deliver_to = Service(service.url, KEY), f"{service.url}/webhooks/scalekit"
-        with Emulator(folder / "emulator", deliver_to=deliver_to, service=asked) as emulator:
+        with emulator_class()(folder / "emulator", deliver_to=deliver_to, service=asked) as emulator:
             organization = emulator.structure.add_organization("Acme")
             emulator.structure.add_directory(organization.id, Provider.OKTA)
             for name in ("Engineering", "Sales"):
@@ -172,17 +177,14 @@ def test_a_difference_and_a_silent_service_are_shown(desk: Desk) -> None:
     expect(verdict).to_have_attribute("data-verdict", "differs")
     expect(verdict).to_contain_text("Differs: state")
     assert desk.service_says("grace@acme.example")["active"] is True
-    assert desk._service.end() == 0
+    assert desk.service.end() == 0
     expect(verdict).to_have_attribute("data-verdict", "away", timeout=15_000)
 
 
 @pytest.fixture
 def quiet(page: Page, tmp_path: Path) -> Iterator[Emulator]:
     """An emulator with Acme that delivers to nobody and asks nobody."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's models, on import
-        from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only for these tests
-    with Emulator(tmp_path / "emulator", deliver_to="http://127.0.0.1:9/") as emulator:
+    with emulator_class()(tmp_path / "emulator", deliver_to="http://127.0.0.1:9/") as emulator:
         emulator.structure.add_organization("Acme")
         emulator.structure.add_directory("Acme", Provider.OKTA)
         yield emulator

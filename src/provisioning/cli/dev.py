@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def _emulator(port: int) -> Iterator[Emulator]:
     command += ["--port", str(_free(port + 100)), "--api-port", str(_free(port + 143)), "--deliver-to", f"{service}/webhooks/scalekit"]
     command += ["--embed", service, "--embed", f"http://localhost:{port}"]
     environment = {**os.environ, "EMULATOR_SERVICE_KEY": local.key("emulator-key")}
-    with open(LOG, "wb") as log:
+    with open(LOG, "wb", opener=local.private) as log:
         # In a session of its own, so that a terminal's Ctrl-C ends the service first.
         process = subprocess.Popen(  # noqa: S603  # our own program
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=environment, start_new_session=True
@@ -109,8 +109,10 @@ def _announced(process: subprocess.Popen[bytes], end: Callable[[], None]) -> Emu
     """Where it is, once it runs. Raises ConfigurationError, with what it said last, when it does not come to that."""
     announcement = local.EMULATOR / "control.json"
     for _ in range(int(EMULATOR_WITHIN / 0.05)):
-        if announcement.exists():
-            return Emulator(**json.loads(announcement.read_text(encoding="utf-8")), end=end)
+        with suppress(FileNotFoundError):
+            facts = json.loads(announcement.read_text(encoding="utf-8"))
+            if facts["pid"] == process.pid:  # and not of another, in whose folder this one has no place
+                return Emulator(facts["url"], facts["token"], facts["environment"], end)
         if process.poll() is not None:
             break
         time.sleep(0.05)

@@ -73,6 +73,11 @@ def webhook_secret() -> str:
     return _kept(FOLDER / "webhook-secret", f"whsec_{b64encode(secrets.token_bytes(32)).decode()}")
 
 
+def private(path: str, flags: int) -> int:
+    """An opener that makes files which only their owner may read, from their first byte on."""
+    return os.open(path, flags, 0o600)
+
+
 def _kept(file: Path, new: str) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
@@ -82,11 +87,10 @@ def _kept(file: Path, new: str) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Only its owner may read it, from its first byte on."""
     try:
         FOLDER.mkdir(mode=0o700, exist_ok=True)
         file.unlink(missing_ok=True)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        with open(file, "x", encoding="utf-8", opener=private) as stream:
             stream.write(text)
     except OSError as error:
         raise ConfigurationError(f"Cannot write {file}: {error.strerror}. Start it where you may write.") from error

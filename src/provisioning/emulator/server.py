@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import socket
 import threading
 from collections.abc import Collection
@@ -134,7 +135,8 @@ class Emulator:
         self._started.result(START_WITHIN)
         self.deliveries.start()
         environment = {**self.settings(), **self.trust()}
-        self._folder.announce({"url": self.portal_origin, "token": self.control_token, "environment": environment})
+        facts = {"pid": os.getpid(), "url": self.portal_origin, "token": self.control_token, "environment": environment}
+        self._folder.announce(facts)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

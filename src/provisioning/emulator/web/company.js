@@ -2,7 +2,7 @@
 
 import { draw, h } from "./company/elements.js";
 import { ask, Away, inTurn, loop, Refused, token } from "./company/control.js";
-import { desk, form, hush, note, say, settle } from "./company/desk.js";
+import { desk, field, form, hush, note, say, settle } from "./company/desk.js";
 import { directories } from "./company/directories.js";
 import * as people from "./company/people.js";
 import * as groups from "./company/groups.js";
@@ -13,6 +13,7 @@ import * as portal from "./company/portal.js";
 
 const VIEWS = { people, groups, deliveries, switches, play, portal };
 const DEFAULT = "people";
+const FILE = ".local/emulator/token";
 
 let shown = route();
 let loaded = null; // what the view holds: version, view, and what it wants
@@ -70,12 +71,12 @@ document.addEventListener("visibilitychange", () => desk.refresh());
 
 function page() {
   if (!token.get()) return [entrance()];
-  if (!desk.state) return [lost(), h("main", { key: "wait" }, h("p", { class: "empty" }, desk.connected ? "One moment …" : ""))];
+  if (!desk.state) return [lost(), h("main", { key: "wait" }, note("page"), h("p", { class: "empty" }, "One moment …"))];
   return [
     h("a", { class: "skip", href: "#main", onclick: toMain }, "Skip to the content"),
     header(),
     lost(),
-    h("main", { id: "main", tabindex: "-1", key: "main" }, note("page"), h("div", { key: shown, class: "view" }, VIEWS[shown].view())),
+    h("main", { key: "main", id: "main", tabindex: "-1" }, note("page"), h("div", { key: shown, class: "view" }, VIEWS[shown].view())),
   ];
 }
 
@@ -124,11 +125,12 @@ function entrance() {
     "main",
     { class: "entrance", key: "entrance" },
     h("h1", {}, "Company directory"),
-    h("p", {}, "This page drives the local Scalekit, so it wants that emulator's token. Open the link that ", h("code", {}, "./run"), " printed, or paste the token from the file ", h("code", {}, ".local/emulator/token"), "."),
+    h("p", {}, "This page drives the local Scalekit, so it wants that emulator's token."),
+    h("p", {}, "Open the link that ", h("code", {}, "./run"), " printed, or paste the token from ", h("code", {}, FILE), "."),
     form(
       { "aria-label": "Enter" },
       enter,
-      h("label", { class: "field" }, h("span", {}, "Token"), h("input", { type: "password", name: "token", required: true, autocomplete: "off", spellcheck: "false" })),
+      field("Token", { type: "password", name: "token", required: true, autocomplete: "off", spellcheck: "false" }),
       h("button", { type: "submit", class: "primary" }, "Open"),
     ),
     note("token"),

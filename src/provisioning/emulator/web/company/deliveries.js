@@ -100,7 +100,7 @@ const moment = (at) => h("time", { datetime: at }, new Date(at).toLocaleTimeStri
 const answer = ({ status, outcome, error, milliseconds }) => `${[status, outcome, error].filter(Boolean).join(" ")} in ${milliseconds} ms`;
 
 function unfoldedParts({ id, attempts }) {
-  const cells = (attempt) => [moment(attempt.at), attempt.status ?? "–", attempt.outcome ?? attempt.error ?? "–", `${attempt.milliseconds} ms`];
+  const cells = ({ at, status, outcome, error, milliseconds }) => [moment(at), status ?? "–", outcome ?? error, `${milliseconds} ms`];
   return [
     h("p", { class: "quiet address" }, `webhook-id ${id}`),
     attempts.length

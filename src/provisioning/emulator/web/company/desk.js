@@ -116,12 +116,14 @@ export function field(label, properties) {
   return h("label", { class: "field", key: properties.name }, h("span", {}, label), h("input", properties));
 }
 
+/** The values of a form by name; of checkboxes that share one, those that are checked. */
 function fields(form) {
   const values = {};
-  for (const input of form.elements) {
-    if (!input.name) continue;
-    if (input.type === "checkbox" && input.value !== "on") values[input.name] = [...(values[input.name] ?? []), ...(input.checked ? [input.value] : [])];
-    else values[input.name] = input.type === "checkbox" ? input.checked : input.value.trim();
+  for (const { name, type, value, checked } of form.elements) {
+    if (!name) continue;
+    if (type !== "checkbox") values[name] = value.trim();
+    else if (value === "on") values[name] = checked;
+    else values[name] = [...(values[name] ?? []), ...(checked ? [value] : [])];
   }
   return values;
 }

@@ -36,7 +36,7 @@ function card(directory) {
   const place = `directory ${id}`;
   const counts = `${active.toLocaleString("en")} active of ${users.toLocaleString("en")} · ${groups.toLocaleString("en")} groups`;
   const step = enabled ? "disable" : "enable";
-  const done = `The ${name} directory is ${step}d.`;
+  const turn = () => act(place, `${step}-directory`, { directory: id }, `The ${name} directory is ${step}d.`);
   return h(
     "li",
     { key: id, class: here ? "place here" : "place", "aria-label": `${name} ${id}` },
@@ -51,7 +51,7 @@ function card(directory) {
     h(
       "div",
       { class: "doings" },
-      button(enabled ? "Disable" : "Enable", place, () => act(place, `${step}-directory`, { directory: id }, done), { key: "switch", class: "plain" }),
+      button(enabled ? "Disable" : "Enable", place, turn, { key: "switch", class: "plain" }),
       button("Delete", place, () => confirm(id), { key: "delete", class: "plain", "aria-expanded": String(deleting === id) }),
     ),
     deleting === id ? confirmation(id, name, place) : null,
@@ -72,13 +72,19 @@ function confirmation(id, name, place) {
     "div",
     { class: "editor", key: "confirm" },
     h("p", {}, `Delete the ${name} directory with everybody in it? Scalekit sends nothing about that: only reconciling finds out.`),
-    h("div", { class: "actions" }, button("Delete for good", place, remove, { class: "danger" }), h("button", { type: "button", class: "plain", onclick: () => confirm(id) }, "Keep it")),
+    h(
+      "div",
+      { class: "actions" },
+      button("Delete for good", place, remove, { class: "danger" }),
+      h("button", { type: "button", class: "plain", onclick: () => confirm(id) }, "Keep it"),
+    ),
   );
 }
 
 function adding() {
   const addDirectory = async ({ provider }) => {
-    const added = await act("places", "add-directory", { organization: desk.organization.id, provider }, `The ${PROVIDERS[provider]} directory is there.`);
+    const body = { organization: desk.organization.id, provider };
+    const added = await act("places", "add-directory", body, `The ${PROVIDERS[provider]} directory is there.`);
     if (added) choose("directory", added.id);
   };
   const addOrganization = async ({ name }) => {

@@ -3,8 +3,8 @@
 
 const drawn = new WeakMap(); // node -> its key and its properties
 
-/** An element to be: `key` tells it from its siblings of the same tag, `on…` are its handlers, `initial` is a field's first value
- * (what is typed there stays) and `value` one that the page decides, except while somebody is in it. Children that are null or false are left out. */
+/** An element to be: `key` tells it from its siblings of the same tag, `on…` are its handlers, `initial` is a field's first value (what is
+ * typed there stays) and `value` one that the page decides, except while somebody is in it. Null and false as children are left out. */
 export function h(tag, properties, ...children) {
   return { tag, properties: properties ?? {}, children };
 }

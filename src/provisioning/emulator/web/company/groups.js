@@ -32,7 +32,7 @@ export function view() {
     h("p", { class: "quiet" }, `People without a mapped group have the role ${desk.directory.default_role}.`),
     here.length ? null : h("p", { class: "empty" }, "There are no groups in this directory yet."),
     h("ul", { class: "rows groups", "aria-label": "Groups" }, [...here, ...(gone ? [open.group] : [])].map(row)),
-    h("datalist", { id: "roles" }, [...new Set(Object.values(desk.directory.roles))].map((role) => h("option", { key: role, value: role }))),
+    h("datalist", { id: "roles" }, [...new Set(Object.values(desk.directory.roles))].map((value) => h("option", { key: value, value }))),
   ];
 }
 
@@ -45,8 +45,8 @@ function row(group) {
     enter(opener);
   };
   const doing = (label, what, about) => {
-    const more = { key: what, class: "plain", "aria-label": about, "aria-expanded": String(open?.group.id === group.id && open.what === what) };
-    return button(label, place, start(what), more);
+    const expanded = open?.group.id === group.id && open.what === what;
+    return button(label, place, start(what), { key: what, class: "plain", "aria-label": about, "aria-expanded": String(expanded) });
   };
   return h(
     "li",

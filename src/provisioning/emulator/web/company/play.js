@@ -36,6 +36,7 @@ function job() {
 function sync() {
   const { directory } = desk;
   if (!directory) return null;
+  const where = PROVIDERS[directory.provider];
   const send = ({ users, rate }) => {
     const body = { directory: directory.id, users: Number(users), ...(rate && { rate: Number(rate) }) };
     return act("sync", "sync", body, "The first sync has begun.").then(() => null);
@@ -44,7 +45,7 @@ function sync() {
     "section",
     { class: "card", key: "sync" },
     h("h3", {}, "A first sync"),
-    h("p", { class: "quiet" }, `Made-up people arrive in the ${PROVIDERS[directory.provider]} directory: each is created, then the groups, then an update each.`),
+    h("p", { class: "quiet" }, `Made-up people arrive in the ${where} directory: first all of them, then groups, then who is in which.`),
     form(
       { class: "inline", "aria-label": "First sync" },
       send,

@@ -8,7 +8,7 @@ const SWITCHES = [
   ["drop", "Drop", 0, { min: 0, max: 1, step: 0.05 }, "The share of attempts that are lost: half on their way, half with the answer."],
   ["reorder", "Reorder", 0, { min: 0, max: 3600, step: 0.5 }, "Seconds: each delivery is held back for a random time of up to so many."],
   ["delay", "Delay", 0, { min: 0, max: 3600, step: 0.5 }, "Seconds by which each attempt is late."],
-  ["retry_scale", "Retry scale", 0.001, { min: 0.0001, max: 1, step: "any" }, "1 waits 27.6 hours in all, as Scalekit does; 0.001 waits 99 seconds."],
+  ["retry_scale", "Retry scale", 0.001, { min: 0, max: 1, step: "any" }, "1 waits 27.6 hours in all, as Scalekit; 0.001 waits 99 seconds."],
   ["at_once", "At once", 8, { min: 1, max: 64, step: 1 }, "How many deliveries are under way at a time."],
 ];
 
@@ -22,7 +22,12 @@ const DOORS = {
   oauth: ["Tokens", { ...COMMON, missing: "is not there", unreadable: "answers with a page", expired: "gives expired tokens" }],
   api: [
     "Directory API",
-    { ...COMMON, link_empty: "links without an address", link_without_expiry: "links without an expiry", link_elsewhere: "links to elsewhere" },
+    {
+      ...COMMON,
+      link_empty: "links without an address",
+      link_without_expiry: "links without an expiry",
+      link_elsewhere: "links to elsewhere",
+    },
   ],
 };
 
@@ -94,11 +99,12 @@ function fault(door) {
     const chosen = event.currentTarget.value;
     change(place, "fault", { door, fault: chosen || null }, `${label}: ${faults[chosen] ?? "normal"}.`, chosen);
   };
+  const normally = h("option", { key: "normal", value: "" }, "normal");
   const options = Object.entries(faults).map(([value, words]) => h("option", { key: value, value }, words));
   return h(
     "div",
     { class: now ? "switch changed" : "switch", key: door },
-    h("label", { class: "field" }, h("span", {}, label), h("select", { value: now, onchange }, h("option", { value: "" }, "normal"), options)),
+    h("label", { class: "field" }, h("span", {}, label), h("select", { value: now, onchange }, normally, options)),
     note(place),
   );
 }
@@ -114,8 +120,10 @@ function rotation() {
   const step = rotating ? "finish" : "begin";
   const done = rotating ? "Deliveries are signed with the new secret only." : "Deliveries are signed with both secrets.";
   const words = rotating
-    ? "Every delivery carries two signatures now, of the old secret and of the new one. Finish it, and only the new one is left: a service that was not given it refuses everything."
-    : "To begin signs every delivery with the old secret and the next one, so that a service can change over without a gap. ./run gives the service both.";
+    ? `Every delivery carries two signatures now, of the old secret and of the new one. Finish it, and only the new one is left:
+      a service that was not given it refuses everything.`
+    : `To begin signs every delivery with the old secret and the next one, so that a service can change over without a gap.
+      ./run gives the service both.`;
   return h(
     "section",
     { class: "card" },
