@@ -10,6 +10,7 @@ import typer
 from provisioning import cli
 from provisioning.app import create_app
 from provisioning.dispatcher import HANDLERS
+from provisioning.emulator.scenarios import SCENARIOS
 from provisioning.inbox import Outcome
 from provisioning.settings import VARIABLES, Settings
 
@@ -69,16 +70,23 @@ def test_the_endpoints_are_those_that_there_are(tmp_path: Path, monkeypatch: pyt
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the commands that the program has, each by its words."""
     group = group or typer.main.get_command(cli.app)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {" ".join(path): group} if group.invoke_without_command else {}
     for name, command in group.commands.items():
         found |= commands(command, (*path, name)) if hasattr(command, "commands") else {" ".join((*path, name)): command}
     return found
 
 
 def test_the_commands_are_those_that_there_are() -> None:
-    """The table has a row for each."""
+    """The table has a row for each; those of the emulator are in one of their own."""
     listed = [re.split(r" \[| [A-Z]", row[0])[0] for row in rows(section("Commands"))]
+    listed += [f"provisioning emulator {name}" for row in rows(section("A local Scalekit")) for name in row[0].split(", ")]
     assert sorted(listed) == sorted(f"provisioning {name}" for name in commands())
+
+
+def test_the_scenarios_are_those_that_there_are() -> None:
+    """The table names each."""
+    [row] = [row[1] for row in rows(section("A local Scalekit")) if "scenario" in row[0]]
+    assert row.split("stories: ")[1].split(", ") == list(SCENARIOS)
 
 
 def shown() -> list[str]:
@@ -95,7 +103,7 @@ def shown() -> list[str]:
 def test_every_command_shown_exists(line: str) -> None:
     """Its words are a command, and its options are that command's."""
     words = re.sub(r"[\[\]]", " ", line.removeprefix("provisioning ").removeprefix("./run")).split()
-    name = next((name for name in commands() if words[: len(name.split())] == name.split()), None)
+    name = max((name for name in commands() if words[: len(name.split())] == name.split()), key=len, default=None)
     if name is None:
         assert line.startswith("./run")
         assert not words or f"./run {words[0]}" in (ROOT / "run").read_text(encoding="utf-8")
