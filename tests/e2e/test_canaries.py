@@ -11,11 +11,11 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from operators import KEY, SECRET, Operator, Running
 from psycopg import sql
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.engine import make_url
 
+from operators import KEY, SECRET, Operator, Running
 from provisioning.db.models import deliveries
 from provisioning.db.session import Database
 from provisioning.scalekit.signature import sign

@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from operators import PAYLOADS, PROGRAM, SETTINGS, Command, Operator, free_port
 from sqlalchemy import text
 
+from operators import PAYLOADS, PROGRAM, SETTINGS, Command, Operator, free_port
 from provisioning.db.session import Database
 
 SAMPLE = PAYLOADS / "organization.directory.user_created.okta.json"

@@ -20,8 +20,8 @@ from typing import Any, get_args
 import httpx
 import pytest
 import typer
-from operators import KEY, PROGRAM, SECONDS, Command, Operator, Running, free_port
 
+from operators import KEY, PROGRAM, SECONDS, Command, Operator, Running, free_port
 from provisioning.cli.emulator import emulator
 from provisioning.cli.emulator.sending import Door, Fault, Step
 from provisioning.cli.emulator.structure import Dialect, Provider

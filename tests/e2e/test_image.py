@@ -8,6 +8,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
 from operators import SECRET, Operator, free_port
 
 ROOT = Path(__file__).parents[2]

@@ -1,5 +1,7 @@
 """Whatever happens in a directory, and however badly its webhooks travel: the service ends exactly as the directory is."""
 
+from __future__ import annotations
+
 import random
 import time
 import warnings
@@ -7,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,14 +21,20 @@ from live import listening
 from provisioning.app import create_app
 from provisioning.emulator.company import Company
 from provisioning.emulator.comparison import Difference, compare
+from provisioning.emulator.jobs import Job
 from provisioning.emulator.people import Newcomer, People
 from provisioning.emulator.records import Event, Provider
+from provisioning.emulator.scenarios import SCENARIOS
 from provisioning.emulator.service import Service
 from provisioning.emulator.store import Store
 from provisioning.emulator.structure import Structure
+from provisioning.emulator.sync import first_sync
 from provisioning.errors import Conflict, NotFound
 from provisioning.events import Delivery
 from provisioning.inbox import Outcome
+
+if TYPE_CHECKING:
+    from provisioning.emulator.server import Emulator
 
 
 @pytest.fixture
@@ -114,33 +123,64 @@ def _differences(client: TestClient, company: Company, told: list[Event], chance
     )
 
 
-def test_a_shuffled_duplicated_lossy_first_sync_of_2000_ends_equal(database_url: str, tmp_path: Path) -> None:
-    """Over HTTP, signed: a tenth of the deliveries twice, a tenth of the attempts lost, all held back for a random time."""
+@pytest.fixture
+def emulator(database_url: str, tmp_path: Path) -> Iterator[Emulator]:
+    """One that delivers to a real service over HTTP, and asks it what it says."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's models, on import
-        from provisioning.emulator.jobs import Job  # noqa: PLC0415
-        from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only here
-        from provisioning.emulator.sync import first_sync  # noqa: PLC0415
+        from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only for whoever asks for it
 
     folder = tmp_path / "emulator"
     with Emulator(folder) as first:
         webhook_secret = " ".join(first.endpoint.secrets)
-    with listening(create_app(service.settings(database_url, scalekit_webhook_secrets=webhook_secret))) as url:
-        asked = Service(url, service.READ_KEY)
-        with Emulator(folder, deliver_to=f"{url}/webhooks/scalekit", service=asked) as emulator:
-            emulator.deliveries.switch({"duplicates": 0.1, "reorder": 2, "drop": 0.1, "retry_scale": 0.0001, "at_once": 16})
-            organization = emulator.structure.add_organization("Acme")
-            directory = emulator.structure.add_directory(organization.id, Provider.ENTRA_ID)
-            first_sync(emulator.parts, Job("sync"), directory.id, 2000, None)
+    with (
+        listening(create_app(service.settings(database_url, scalekit_webhook_secrets=webhook_secret))) as url,
+        Emulator(folder, deliver_to=f"{url}/webhooks/scalekit", service=Service(url, service.READ_KEY)) as emulator,
+    ):
+        emulator.deliveries.switch({"at_once": 16, "retry_scale": 0.0001})
+        yield emulator
 
-            counts = emulator.deliveries.counts()
-            compared, differences = emulator.parts.compared(organization.id)
-            attempts = [attempt for each in emulator.deliveries.latest(10_000) for attempt in each.attempts]
-    assert differences == []
-    assert compared == 2000
+
+def test_a_shuffled_duplicated_lossy_first_sync_of_2000_ends_equal(emulator: Emulator) -> None:
+    """Over HTTP, signed: a tenth of the deliveries twice, a tenth of the attempts lost, all held back for a random time."""
+    emulator.deliveries.switch({"duplicates": 0.1, "reorder": 2, "drop": 0.1})
+    organization = emulator.structure.add_organization("Acme")
+    directory = emulator.structure.add_directory(organization.id, Provider.ENTRA_ID)
+    first_sync(emulator.parts, Job("sync"), directory.id, 2000, None)
+
+    assert emulator.parts.compared(organization.id) == (2000, [])
     # It was as bad as it was meant to be.
-    assert (counts["waiting"], counts["given_up"]) == (0, 0)
-    assert counts["delivered"] == 4006
+    counts = emulator.deliveries.counts()
+    attempts = [attempt for each in emulator.deliveries.latest(10_000) for attempt in each.attempts]
+    assert (counts["waiting"], counts["given_up"], counts["delivered"]) == (0, 0, 4006)
     assert sum(attempt.outcome == "duplicate" for attempt in attempts) > 200
     assert sum(attempt.error is not None for attempt in attempts) > 200
     assert sum(attempt.outcome == "stale" for attempt in attempts) > 100
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_ends_with_the_service_saying_the_same(emulator: Emulator, name: str) -> None:
+    """Twice, in a company of its own each time; the switches are as before."""
+    switches = emulator.deliveries.switches
+    for _ in range(1 if name == "first-sync" else 2):
+        job = Job(name)
+        SCENARIOS[name].play(emulator.parts, job)
+        assert "says the same of all" in job.step
+    assert emulator.deliveries.switches == switches
+
+
+def test_a_migration_locks_nobody_out_but_the_leaver(emulator: Emulator) -> None:
+    """Who is in both directories is one user, active until the new directory says otherwise."""
+    SCENARIOS["migration"].play(emulator.parts, Job("migration"))
+    [organization] = emulator.company.organizations()
+    assert emulator.service
+    users = list(emulator.service.users(organization.id))
+    assert [len(user["directory_users"]) for user in users] == [2] * 20
+
+
+def test_a_scenario_fails_when_the_service_differs(emulator: Emulator) -> None:
+    """Somebody was deleted there behind the webhooks' back: here, deliveries that the service never gets."""
+    emulator.deliveries.switch({"retry_scale": 0.000001})
+    emulator.endpoint.url = "http://127.0.0.1:1/webhooks/scalekit"
+    with pytest.raises(Conflict, match="differs in"):
+        SCENARIOS["onboarding"].play(emulator.parts, Job("onboarding"))

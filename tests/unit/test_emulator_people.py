@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 
 from provisioning.emulator.company import Company
 from provisioning.emulator.facts import Ticks
@@ -262,7 +263,9 @@ def test_ids_and_times_rise_on_every_thread_and_over_a_restart() -> None:
         thread.join()
     assert len({event_id for event_id, _ in found}) == len({time for _, time in found}) == 2000
     late = max(time for _, time in found) + 10**15
-    assert Ticks(after=late).time() == late + 1
+    again = Ticks(after=late, above=2**62)
+    assert again.time() == late + 1
+    assert int(again.id("evt").removeprefix("evt_")) > 2**62
 
 
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -279,6 +282,9 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     assert again.groups(world.directory.id) == world.company.groups(world.directory.id)
     assert again.events() == world.company.events()
     assert again.roles_of(again.user(ada.id)) == ["admin"]
+    with time_machine.travel(0):
+        assert int(again.ticks.id("evt").removeprefix("evt_")) > int(world.company.events()[-1].id.removeprefix("evt_"))
+        assert again.ticks.time() > world.company.events()[-1].occurred_at
 
 
 def test_a_file_that_is_no_store_is_refused_in_words(tmp_path: Path) -> None:

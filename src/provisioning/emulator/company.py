@@ -4,7 +4,7 @@ Everything is changed inside `changing`, alone: kept first, then seen by readers
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -51,7 +51,10 @@ class Company:
         self._groups = {record.id: record for record in store.load(Group)}
         self._users = {record.id: record for record in store.load(User)}
         self._events = {record.id: record for record in store.load(Event)}
-        self.ticks = Ticks(after=max((event.occurred_at for event in self._events.values()), default=0))
+        self.ticks = Ticks(
+            after=max((event.occurred_at for event in self._events.values()), default=0),
+            above=max((_number(record_id) for table in self._tables() for record_id in table), default=0),
+        )
         self.facts = Facts(self.ticks, self._groups.__getitem__, self.roles_of)
         self.version = 0
 
@@ -157,6 +160,9 @@ class Company:
             found = self._events.get(event_id)
         return _only([found] if found else [], "event", event_id)
 
+    def _tables(self) -> tuple[Mapping[str, Record], ...]:
+        return self._organizations, self._directories, self._groups, self._users, self._events
+
     def _of(self, kind: type[Record]) -> dict[str, Record]:
         tables: dict[type[Record], object] = {
             Organization: self._organizations,
@@ -165,6 +171,11 @@ class Company:
             User: self._users,
         }
         return tables[kind]  # type: ignore[return-value]  # each table takes its own kind
+
+
+def _number(record_id: str) -> int:
+    digits = record_id.rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _only(found: list[R], kind: str, reference: str | None) -> R:

@@ -16,12 +16,12 @@ _OBJECTS = {"user": "DirectoryUser", "group": "DirectoryGroup", "directory": "Di
 
 
 class Ticks:
-    """Times and ids, each greater than the one before, on every thread. `after`: the last time of an earlier start."""
+    """Times and ids, each greater than the one before, on every thread. `after`, `above`: the last time and id of an earlier start."""
 
-    def __init__(self, after: int = 0) -> None:
+    def __init__(self, after: int = 0, above: int = 0) -> None:
         self._lock = threading.Lock()
         self._time = after
-        self._id = 0
+        self._id = above
 
     def time(self) -> int:
         """Now, in nanoseconds since 1970."""

@@ -19,7 +19,7 @@ from provisioning.emulator.company import Company
 from provisioning.emulator.paging import Listing, refuse
 from provisioning.emulator.records import Event
 
-EVENTS = Listing("evt", default=10, most=100, newest_first=True)
+EVENTS = Listing("evt", default=10, most=100, newest_first=True, clamps=True)
 
 # What a filter may ask of a directory's events; by anything else (a connection, a sign-in) none is found.
 _ASKED = {"event_types", "start_time", "end_time", "organization_id", "source"}

@@ -24,12 +24,16 @@ class PageRequest(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list by id. `kind`: what its ids begin with. A page has `default` entries, or as many as are asked for, at `most` so many."""
+    """A list by id. `kind`: what its ids begin with. A page has `default` entries, or as many as are asked for, at `most` so many.
+
+    Who asks for more is refused or, where the list `clamps`, gets so many.
+    """
 
     kind: str
     default: int
     most: int
     newest_first: bool = False
+    clamps: bool = False
 
     def page(
         self, rows: Sequence[R], request: PageRequest, context: grpc.ServicerContext, wanted: Callable[[R], bool] | None = None
@@ -37,11 +41,11 @@ class Listing:
         """What `request` asks for out of `rows`, which are in the list's order, and the token of the next page.
 
         The token is empty after the last page. `wanted` leaves rows out; it is asked about no more of them than the page takes.
-        Ends the call with INVALID_ARGUMENT for a size over `most`, and for a token that no list of this kind gives out.
+        Ends the call with INVALID_ARGUMENT for a size that is refused, and for a token that no list of this kind gives out.
         """
-        if request.page_size > self.most:
+        if request.page_size > self.most and not self.clamps:
             refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"page_size is {request.page_size} and may be {self.most} at most.")
-        size = request.page_size or self.default
+        size = min(request.page_size or self.default, self.most)
         if request.page_token:
             last = self._place(self._shown(request.page_token, context))
             rows = rows[bisect_right(rows, last, key=lambda row: self._place(row.id)) :]
