@@ -93,6 +93,7 @@ def test_its_own_page_gets_in(control: httpx.Client, emulator: Emulator, directo
         ("hire", b'{"given_name": "A", "family_name": "B", "salary": 1}', 422, "salary"),
         ("hire", b'{"given_name": " ", "family_name": "B"}', 422, "given_name"),
         ("hire", b'{"given_name": "A\\u0000", "family_name": "B"}', 422, "given_name"),
+        ("hire", b'{"given_name": "A", "family_name": "B", "title": "a\\nb"}', 422, "title"),
         ("hire", b'{"given_name": "\\ud800", "family_name": "B"}', 422, "JSON"),
         ("hire", b'{"given_name": "A", "family_name": "B", "email": "nonsense"}', 422, "jane@example.com"),
         ("hire", b'{"given_name": "A", "family_name": "B", "directory": "dir_0"}', 404, "dir_0"),

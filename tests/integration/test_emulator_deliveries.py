@@ -16,12 +16,13 @@ from starlette.routing import Route
 
 from live import listening
 from provisioning.emulator.company import Company
-from provisioning.emulator.deliveries import SCHEDULE, Deliveries, Progress
+from provisioning.emulator.deliveries import Deliveries
 from provisioning.emulator.endpoint import Endpoint
 from provisioning.emulator.people import Newcomer, People
-from provisioning.emulator.records import Provider
+from provisioning.emulator.records import Progress, Provider
 from provisioning.emulator.store import Store
 from provisioning.emulator.structure import Structure
+from provisioning.emulator.switches import SCHEDULE
 from provisioning.errors import ConfigurationError, Conflict, NotFound
 
 WITHIN = 30  # seconds

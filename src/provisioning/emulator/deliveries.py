@@ -11,72 +11,19 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from itertools import count
-from typing import Annotated
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field
 from standardwebhooks import Webhook
 
 from provisioning.emulator.company import Company
 from provisioning.emulator.endpoint import Endpoint
-from provisioning.emulator.records import Event, Record
+from provisioning.emulator.records import Attempt, Delivery, Event, Progress
 from provisioning.emulator.store import Store
+from provisioning.emulator.switches import SCHEDULE, Switches
 from provisioning.errors import Conflict, NotFound
 
-# Seconds between attempts: the longest of Scalekit's documented schedules, 27.6 hours in all, which `retry_scale` shortens.
-SCHEDULE = (0, 5, 300, 1800, 7200, 18_000, 36_000, 36_000)
 ANSWER_WITHIN = 10.0  # seconds
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0, le=3600)]
-
-
-class Switches(BaseModel):
-    """How deliveries go wrong; as it stands, they do not."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    duplicates: Annotated[Share, Field(description="The share of deliveries that are sent once more after they were answered.")] = 0
-    reorder: Annotated[Seconds, Field(description="Each delivery is held back for a random time of up to so many seconds.")] = 0
-    delay: Annotated[Seconds, Field(description="Each attempt is sent so many seconds late.")] = 0
-    drop: Annotated[Share, Field(description="The share of attempts that are lost: half of them on their way, half with the answer.")] = 0
-    retry_scale: Annotated[float, Field(gt=0, le=1, description="How much shorter the waits between attempts are than Scalekit's.")] = 0.001
-    paused: Annotated[bool, Field(description="Nothing is sent.")] = False
-    at_once: Annotated[int, Field(ge=1, le=64, description="How many deliveries are under way at a time.")] = 8
-
-
-class Progress(StrEnum):
-    """What has become of a delivery."""
-
-    WAITING = "waiting"
-    DELIVERED = "delivered"
-    GIVEN_UP = "given_up"
-
-
-class Attempt(BaseModel):
-    """One request: its `status` and the service's word for the `outcome`, or the `error` for which there is neither."""
-
-    model_config = ConfigDict(frozen=True)
-
-    at: datetime
-    milliseconds: int
-    status: int | None = None
-    outcome: str | None = None
-    error: str | None = None
-
-
-class Delivery(Record):
-    """An event under one webhook-id, which is the delivery's own id."""
-
-    event_id: str
-    type: str
-    organization_id: str
-    subject_id: str
-    progress: Progress = Progress.WAITING
-    attempts: tuple[Attempt, ...] = ()
-    round: int = 0  # attempts since it was last asked for, on the schedule
 
 
 class Deliveries:

@@ -1,6 +1,6 @@
 """The admin portal over HTTP: /magicLink/<id> spends a link and answers a page, whose script posts what is switched there.
 
-The session's secret is in the page and in a header of each post; a page of another origin can read the one and send the other neither.
+The session's secret is in the page and in a header of each post; a page of another origin can neither read the one nor send the other.
 """
 
 from collections.abc import Awaitable, Callable

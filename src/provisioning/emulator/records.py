@@ -99,6 +99,38 @@ class Event(Record):
     body: str
 
 
+class Progress(StrEnum):
+    """What has become of a delivery."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
+class Attempt(BaseModel):
+    """One request: its `status` and the service's word for the `outcome`, or the `error` for which there is neither."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    milliseconds: int
+    status: int | None = None
+    outcome: str | None = None
+    error: str | None = None
+
+
+class Delivery(Record):
+    """An event under one webhook-id, which is the delivery's own id."""
+
+    event_id: str
+    type: str
+    organization_id: str
+    subject_id: str
+    progress: Progress = Progress.WAITING
+    attempts: tuple[Attempt, ...] = ()
+    round: int = 0  # attempts since it was last asked for, on the schedule
+
+
 def moment(nanoseconds: int) -> datetime:
     """`nanoseconds` since 1970 as a time, cut to microseconds."""
     return datetime.fromtimestamp(nanoseconds // 10**9, UTC).replace(microsecond=nanoseconds % 10**9 // 1000)

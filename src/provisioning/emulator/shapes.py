@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from provisioning.emulator.deliveries import Delivery
 from provisioning.emulator.jobs import Job
 from provisioning.emulator.parts import Parts
-from provisioning.emulator.records import Directory, Group, Organization, User, moment
+from provisioning.emulator.records import Delivery, Directory, Group, Organization, User, moment
 from provisioning.emulator.scenarios import SCENARIOS
 from provisioning.errors import NotFound
 

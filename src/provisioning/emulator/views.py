@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from provisioning.emulator import shapes
-from provisioning.emulator.deliveries import Progress
 from provisioning.emulator.parts import Parts
+from provisioning.emulator.records import Progress
 from provisioning.emulator.service import ServiceSilent
 from provisioning.errors import NotFound
 

@@ -1,0 +1,55 @@
+"""What goes wrong, and what is sent again."""
+
+from typing import Literal
+
+from provisioning.emulator import faults, shapes
+from provisioning.emulator.actions.action import Action, Json, Text
+from provisioning.emulator.parts import Parts
+
+
+class Switches(Action):
+    """How deliveries go wrong; what is left out stays as it is."""
+
+    duplicates: float | None = None
+    reorder: float | None = None
+    delay: float | None = None
+    drop: float | None = None
+    retry_scale: float | None = None
+    at_once: int | None = None
+    paused: bool | None = None
+
+    def do(self, parts: Parts) -> Json:
+        return parts.deliveries.switch(self.model_dump(exclude_none=True)).model_dump()
+
+
+class Fault(Action):
+    """How the API goes wrong at one of its doors; null for not at all."""
+
+    door: faults.Door
+    fault: faults.Fault | None
+
+    def do(self, parts: Parts) -> Json:
+        parts.faults.set(self.door, self.fault)
+        return {"door": self.door, "fault": self.fault}
+
+
+class RotateSecret(Action):
+    """begin: deliveries are signed with the old secret and the new one; finish: with the new one only."""
+
+    step: Literal["begin", "finish"]
+
+    def do(self, parts: Parts) -> Json:
+        if self.step == "begin":
+            parts.endpoint.begin_rotation()
+        else:
+            parts.endpoint.finish_rotation()
+        return shapes.endpoint(parts)
+
+
+class Resend(Action):
+    """Begin again with these deliveries, or with all that were given up."""
+
+    deliveries: list[Text] | None = None
+
+    def do(self, parts: Parts) -> Json:
+        return {"deliveries": parts.deliveries.resend(self.deliveries)}
