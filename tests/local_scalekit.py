@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
 
 ORGANIZATION = "org_1"
+NOWHERE = "http://127.0.0.1:1/webhooks/scalekit"
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,7 @@ def started_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
         warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's models, on import
         from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only for whoever asks for an emulator
 
-    with Emulator(tmp_path_factory.mktemp("emulator")) as emulator:
+    with Emulator(tmp_path_factory.mktemp("emulator"), deliver_to=NOWHERE) as emulator:
         emulator.deliveries.switch({"paused": True})  # there is no service
         emulator.structure.add_organization(ORGANIZATION, ORGANIZATION)
         yield emulator

@@ -14,13 +14,11 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from browser import Complaints
+from local_scalekit import NOWHERE
 from operators import KEY, SETTINGS, Operator, Running
-from provisioning.emulator.endpoint import Endpoint
 from provisioning.emulator.faults import Door
 from provisioning.emulator.people import Newcomer
 from provisioning.emulator.records import Provider
-from provisioning.emulator.service import Service
-from provisioning.emulator.store import Store
 
 if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
@@ -84,14 +82,12 @@ def emulator_class() -> type[Emulator]:
 @contextmanager
 def company(folder: Path, database_url: str) -> Iterator[tuple[Emulator, Running]]:
     """An emulator with an Okta directory in Acme, which delivers to a service that accepts its signatures."""
-    (folder / "emulator").mkdir()
-    store = Store(folder / "emulator" / "state.db")
-    secrets = Endpoint(store, "http://127.0.0.1/").secrets
-    store.close()
+    with emulator_class()(folder / "emulator", deliver_to=NOWHERE) as first:  # each side needs to know something of the other
+        secrets = first.endpoint.secrets
     settings = {**SETTINGS, "SCALEKIT_WEBHOOK_SECRET": " ".join(secrets), "DATABASE_URL": database_url}
     with Operator(folder, settings).started("serve") as service:
-        asked, deliver_to = Service(service.url, KEY), f"{service.url}/webhooks/scalekit"
-        with emulator_class()(folder / "emulator", deliver_to=deliver_to, service=asked) as emulator:
+        deliver_to = f"{service.url}/webhooks/scalekit"
+        with emulator_class()(folder / "emulator", deliver_to=deliver_to, service_key=KEY) as emulator:
             organization = emulator.structure.add_organization("Acme")
             emulator.structure.add_directory(organization.id, Provider.OKTA)
             for name in ("Engineering", "Sales"):
@@ -221,7 +217,7 @@ def test_without_the_token_nothing_can_be_done(page: Page, complaints: Complaint
     """No token shows the way to it; a wrong one is refused in words; the right one is let in, kept, and never in the address."""
     complaints.expect("401")
     page.goto(quiet.portal_origin)
-    expect(page.get_by_text(".local/emulator/token")).to_be_visible()
+    expect(page.get_by_text(".provisioning/emulator/token")).to_be_visible()
     assert page.get_by_role("button").all_text_contents() == ["Open"]
 
     page.get_by_label("Token").fill("wrong")
@@ -235,7 +231,7 @@ def test_without_the_token_nothing_can_be_done(page: Page, complaints: Complaint
     page.reload()
     expect(page.get_by_role("combobox", name="Organization")).to_be_visible()
 
-    page.evaluate("localStorage.clear()")
+    page.evaluate("sessionStorage.clear()")
     page.goto(f"{quiet.portal_origin}/?again#token={quiet.control_token}&view=play")
     expect(page.get_by_role("heading", level=2)).to_have_text("Play")
     assert quiet.control_token not in page.url

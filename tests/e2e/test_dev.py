@@ -31,7 +31,7 @@ REAL = {
 
 def key(folder: Path) -> str:
     """The API key that `dev` made."""
-    return (folder / ".local/api-key").read_text().strip()
+    return (folder / ".provisioning/api-key").read_text().strip()
 
 
 def everybody(running: Running, api_key: str) -> list[dict[str, Any]]:
@@ -72,11 +72,11 @@ def test_an_empty_folder_becomes_a_company_in_both_and_a_signal_ends_it(tmp_path
     """Made once, readable by its owner alone, and there again after a restart. The commands it prints work as printed."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/payloads").symlink_to(PAYLOADS)
-    operator, folder = Operator(tmp_path), tmp_path / ".local"
+    operator, folder = Operator(tmp_path), tmp_path / ".provisioning"
     with operator.started("dev") as running:
         before = until(lambda: synced(running, key(tmp_path)))
         hire, sample, curl = [line for line in (tmp_path / "dev.stdout").read_text().splitlines() if line.startswith("    ")]
-        assert "ada.lovelace" in operator.shell(hire).stdout
+        assert "jane.doe" in operator.shell(hire).stdout
         sent = operator.shell(sample)
         assert "processed" in sent.stdout, sent.stderr
         # What the shell makes of the line; not every machine has curl.
@@ -108,11 +108,17 @@ def test_an_empty_folder_becomes_a_company_in_both_and_a_signal_ends_it(tmp_path
 
 
 def test_an_interrupt_ends_both(tmp_path: Path) -> None:
-    """Ctrl-C, as a terminal sends it."""
-    with Operator(tmp_path).started("dev") as running:
+    """Ctrl-C, as a terminal sends it, and once more from somebody impatient. Other files in the folder stay, whatever is forgotten."""
+    (tmp_path / ".local/share").mkdir(parents=True)
+    (tmp_path / ".local/share/precious").touch()
+    with Operator(tmp_path).started("dev", "--fresh") as running:
         company = links(tmp_path)["Company"]
+        until(lambda: any("startup complete" in line for line in running.stderr))
+        running.process.send_signal(signal.SIGINT)
+        until(lambda: any("Finished server process" in line for line in running.stderr))
         assert running.end(signal.SIGINT) == 130
     assert not listens(company)
+    assert (tmp_path / ".local/share/precious").exists()
 
 
 def test_what_is_configured_is_kept(tmp_path: Path) -> None:
@@ -129,7 +135,7 @@ def test_what_is_configured_is_kept(tmp_path: Path) -> None:
         assert compared.returncode == 0, compared.stdout
     assert (tmp_path / ".env").read_text() == mine
     assert not {"SCALEKIT_WEBHOOK_SECRET", "PROVISIONING_API_KEYS"} & {
-        line.split("=")[0] for line in (tmp_path / ".local/env").read_text().splitlines()
+        line.split("=")[0] for line in (tmp_path / ".provisioning/env").read_text().splitlines()
     }
 
 
@@ -141,7 +147,7 @@ def test_with_credentials_of_a_real_scalekit_there_is_no_local_one(tmp_path: Pat
         assert links(tmp_path).keys() == {"Start", "API docs", "Health"}
         page = httpx.get(running.url, trust_env=False).text
     assert 'data-emulator=""' in page
-    assert not (tmp_path / ".local/emulator").exists()
+    assert not (tmp_path / ".provisioning/emulator").exists()
     assert (tmp_path / "provisioning.db").exists()
 
 
@@ -167,7 +173,7 @@ def test_a_second_one_in_the_same_folder_is_refused_in_words(running: tuple[Runn
     for arguments in ([], ["--fresh"]):
         done = Operator(folder).run("dev", "--port", str(free_port()), *arguments)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert ".local/emulator" in done.stderr
+        assert ".provisioning/emulator" in done.stderr
     assert synced(first, key(folder))
 
 
@@ -182,10 +188,29 @@ def test_the_start_page_leads_everywhere(running: tuple[Running, Path], page: Pa
     for name in ("API docs", "Health"):
         answer = page.request.get(page.get_by_role("link", name=name).evaluate("link => link.href"))
         assert answer.ok
+    expect(page.get_by_text("A local Scalekit runs beside it")).to_be_visible()
     page.get_by_role("link", name="The company").click()
     expect(page.get_by_text("ada.lovelace@acme.example")).to_be_visible()
     assert page.url.startswith(printed["Company"].split("#")[0])
     assert "token" not in page.url
+
+
+def test_an_emulator_that_has_ended_is_said_to(tmp_path: Path, page: Page) -> None:
+    """The start page asks, again and again."""
+    with Operator(tmp_path).started("dev") as running:
+        page.goto(running.url)
+        expect(page.get_by_text("A local Scalekit runs beside it")).to_be_visible()
+        [child] = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/stat") if parent(file) == running.process.pid]
+        os.kill(child, signal.SIGKILL)
+        expect(page.get_by_text("The local Scalekit has ended")).to_be_visible(timeout=SECONDS * 1000)
+
+
+def parent(stat_file: Path) -> int | None:
+    """The parent of a process, by its /proc/…/stat."""
+    try:
+        return int(stat_file.read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
 
 
 def test_without_the_token_the_start_page_says_where_it_is(running: tuple[Running, Path], page: Page) -> None:
@@ -201,7 +226,7 @@ def test_serve_has_no_start_page(tmp_path: Path) -> None:
     with Operator(tmp_path, {"SCALEKIT_WEBHOOK_SECRET": SECRET}).started("serve") as running:
         for path in ("/", "/start/start.js", "/control/state", "/portal-demo"):
             assert httpx.get(f"{running.url}{path}", trust_env=False).status_code == 404
-    assert not (tmp_path / ".local").exists()
+    assert not (tmp_path / ".provisioning").exists()
 
 
 def test_the_service_loads_nothing_of_the_emulator() -> None:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from live import listening
+from operators import until
 
 if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
@@ -180,7 +190,7 @@ def test_a_day_at_the_company(control: httpx.Client, directory: dict[str, Any]) 
     page = done(control.get("/users", params={"directory": place, "q": "love new.example"}))
     assert (page["total"], [user["id"] for user in page["data"]]) == (1, [ada["id"]])
     deliveries = done(control.get("/deliveries", params={"subject_id": ada["id"]}))["data"]
-    assert {each["subject"] for each in deliveries} == {"ada@new.example"}
+    assert (deliveries[0]["subject"], deliveries[-1]["subject"]) == ("ada@new.example", ada["email"])  # each as its event says
     event = done(control.get(f"/deliveries/{deliveries[0]['id']}"))["body"]
     assert (event["id"], event["data"]["email"]) == (deliveries[0]["event_id"], "ada@new.example")
     assert done(control.post("/fire", json={"user": ada["id"]}))["state"] == "gone"
@@ -223,3 +233,77 @@ def test_one_job_at_a_time(control: httpx.Client, directory: dict[str, Any]) -> 
     assert (answer.status_code, "cancel it" in answer.json()["detail"]) == (409, True)
     assert done(control.post("/cancel", json={}))["job"]["state"] == "cancelled"
     assert done(control.get("/state"))["job"]["done"] < 1000
+
+
+def test_a_hanging_api_does_not_lock_the_emulator(control: httpx.Client, emulator: Emulator) -> None:
+    """However many wait at its door, the fault can be cleared; then they are answered."""
+    done(control.post("/fault", json={"door": "oauth", "fault": "hang"}))
+    hanging = [threading.Thread(target=_ask_for_a_token, args=(emulator,)) for _ in range(60)]
+    for thread in hanging:
+        thread.start()
+    try:
+        until(lambda: len(emulator._web.server_state.tasks) >= 60)  # uvicorn's requests under way
+        done(control.get("/state"))
+    finally:
+        done(control.post("/reset", json={}))
+    for thread in hanging:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def _ask_for_a_token(emulator: Emulator) -> None:
+    httpx.post(f"{emulator.portal_origin}/oauth/token", data={"grant_type": "password"}, timeout=60, trust_env=False)
+
+
+@pytest.mark.parametrize("fault", [("api", "expired"), ("oauth", "link_empty")])
+def test_a_fault_that_a_door_does_not_know_is_refused(control: httpx.Client, fault: tuple[str, str]) -> None:
+    """Instead of being accepted and doing nothing; what it knows is said."""
+    answer = control.post("/fault", json={"door": fault[0], "fault": fault[1]})
+    assert answer.status_code == 422
+    assert "rate_limit" in answer.json()["detail"]
+
+
+def test_reset_makes_everything_as_at_the_start(control: httpx.Client, emulator: Emulator) -> None:
+    """Switches and faults."""
+    done(control.post("/switches", json={"drop": 1, "retry_scale": 1, "at_once": 1}))
+    done(control.post("/fault", json={"door": "api", "fault": "away"}))
+    done(control.post("/reset", json={}))
+    state = done(control.get("/state"))
+    assert state["switches"] == state["usual"]
+    assert set(state["faults"].values()) == {None}
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"data": [1], "next_cursor": null}', b'{"data": [{"id": 1}], "next_cursor": null}', b"<html>"])
+def test_a_service_that_answers_something_else_is_no_fault_of_the_emulators(tmp_path: Path, body: bytes) -> None:
+    """502 and a sentence, not a 500."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's models, on import
+        from provisioning.emulator.server import Emulator  # noqa: PLC0415
+
+    strange = Starlette(routes=[Route("/{path:path}", lambda _: Response(body, media_type="application/json"))])
+    with listening(strange) as url, Emulator(tmp_path / "emulator", deliver_to=f"{url}/webhooks") as emulator:
+        emulator.deliveries.switch({"paused": True})
+        emulator.add_sample()
+        headers = {"Authorization": f"Bearer {emulator.control_token}"}
+        answer = httpx.get(f"{emulator.portal_origin}/control/comparison", headers=headers, trust_env=False)
+        assert (answer.status_code, "something else" in answer.json()["detail"]) == (502, True)
+
+
+def test_it_ends_soon_whatever_the_service_does(tmp_path: Path) -> None:
+    """Also while a job asks one that is silent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from provisioning.emulator.server import Emulator  # noqa: PLC0415
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        emulator = Emulator(tmp_path / "emulator", deliver_to=f"{url}/webhooks")
+        emulator.__enter__()
+        organization = emulator.structure.add_organization("Acme")
+        emulator.jobs.start("asks", lambda _: emulator.parts.compared(organization.id) and None)
+        connection, _ = silent.accept()  # it asks
+        ending = threading.Thread(target=emulator.__exit__, args=(None, None, None))
+        ending.start()
+        ending.join(30)
+        connection.close()
+        assert not ending.is_alive()

@@ -481,3 +481,16 @@ def test_a_token_that_stays_expired_is_refused(emulator: Emulator, directory: Di
         late = Api(emulator)
         assert refusal(partial(late.users, directory)) == "UNAUTHENTICATED"
     late.close()
+
+
+def test_a_burst_is_paged_through_completely(emulator: Emulator, api: Api, directory: Directory) -> None:
+    """A deleted group's events come in no order of their subjects, and are listed by time nevertheless."""
+    group = emulator.structure.add_group("Burst", directory.id)
+    crowd(emulator, directory, 20)
+    emulator.people.settle([(user.id, [group.id]) for user in emulator.company.users(directory.id)])
+    emulator.structure.delete_group(group.id)
+    sent = [event for event in emulator.company.events() if event.organization_id == directory.organization_id]
+
+    listed = [event.id for answer in pages(api.events, organization_id=directory.organization_id, page_size=3) for event in answer.events]
+
+    assert listed == [event.id for event in sorted(sent, key=lambda event: event.occurred_at, reverse=True)]

@@ -205,7 +205,7 @@ def test_it_can_be_stopped_at_once(world: World) -> None:
 
 
 def test_a_rotation_goes_from_one_secret_over_both_to_the_other(world: World, receiver: Receiver) -> None:
-    """And the other one was known before it began, so that a service can be given both."""
+    """And the next rotation back: a service that was given both goes through every one."""
     old, new = world.endpoint.secrets
 
     def accepted() -> list[bool]:
@@ -226,9 +226,10 @@ def test_a_rotation_goes_from_one_secret_over_both_to_the_other(world: World, re
     assert accepted() == [False, True]
     with pytest.raises(Conflict):
         world.endpoint.finish_rotation()
-    assert world.endpoint.secrets[0] == new
-    assert world.endpoint.secrets[1] not in (old, new)
-    assert Endpoint(world.store, world.endpoint.url).secrets == world.endpoint.secrets
+    assert Endpoint(world.store, world.endpoint.url).secrets == world.endpoint.secrets == (new, old)
+    world.endpoint.begin_rotation()
+    world.endpoint.finish_rotation()
+    assert accepted() == [True, False]
 
 
 def _verifies(secret: str, headers: dict[str, str], body: bytes) -> bool:
@@ -249,7 +250,17 @@ def test_switches_that_make_no_sense_are_refused(world: World, wrong: dict[str, 
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.com/webhooks/scalekit", "http://10.0.0.1/", "ftp://127.0.0.1/", "127.0.0.1:8000", "http://", "http://[::1", ""]
+    "url",
+    [
+        "http://example.com/webhooks/scalekit",
+        "http://10.0.0.1/",
+        "ftp://127.0.0.1/",
+        "127.0.0.1:8000",
+        "http://",
+        "http://[::1",
+        "http://127.0.0.1:9/\x01",
+        "",
+    ],
 )
 def test_it_delivers_to_this_machine_unless_told(url: str) -> None:
     """Made-up people must not reach somebody's production by a typing mistake."""
@@ -266,3 +277,30 @@ def test_loopback_is_this_machine(url: str) -> None:
 def test_it_can_be_told_to_deliver_elsewhere() -> None:
     """In so many words."""
     assert Endpoint(Store(), "https://staging.example.com/x", anywhere=True).url == "https://staging.example.com/x"
+
+
+@pytest.mark.parametrize("answer", [b"[" * 200_000, b"\xed\xa0\x80", b"null", b"[]", b'{"status": 1}', b""])
+def test_whatever_the_service_answers_the_others_are_delivered(answer: bytes) -> None:
+    """An answer that cannot be read is still an answer, and nothing that goes wrong with one ends them all."""
+    app = Starlette(routes=[Route("/hooks", lambda _: Response(answer, media_type="application/json"), methods=["POST"])])
+    with listening(app) as url:
+        world = World(url, Store())
+        world.deliveries.switch({"retry_scale": 0.000001})
+        world.deliveries.start()
+        world.populate(3)
+        try:
+            assert world.deliveries.settled(WITHIN)
+            assert sum(world.progress().values()) == 4
+            assert Progress.WAITING not in world.progress()
+        finally:
+            world.deliveries.stop()
+
+
+def test_one_delivery_asked_for_twice_is_one(world: World, receiver: Receiver) -> None:
+    """Each asked for goes through the schedule once."""
+    world.populate(0)
+    assert world.deliveries.settled(WITHIN)
+    [delivery] = world.deliveries.latest(9)
+    assert world.deliveries.resend([delivery.id, delivery.id]) == [delivery.id]
+    assert world.deliveries.settled(WITHIN)
+    assert len(receiver.got) == 2

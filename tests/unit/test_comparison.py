@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from provisioning.emulator.comparison import Difference, compare
+from provisioning.emulator.comparison import Difference, GroupAnswer, UserAnswer, compare
 from provisioning.emulator.records import Group, State, User
 
 ADA = User(
@@ -15,6 +15,7 @@ ADA = User(
     email="ada@acme.example",
     given_name="Ada",
     family_name="Lovelace",
+    title="Analyst",
     groups=("dirgroup_1",),
     updated_at=0,
 )
@@ -25,12 +26,15 @@ ANSWER = {
     "email": "ada@acme.example",
     "given_name": "Ada",
     "family_name": "Lovelace",
+    "name": "Ada Lovelace",
+    "preferred_username": "ada@acme.example",
+    "attributes": {"title": "Analyst", "department": None, "locale": "en-US"},
     "active": True,
     "groups": [{"id": "dirgroup_1", "name": "Engineering"}],
     "roles": ["admin"],
     "directory_users": [BEHIND],
 }
-GROUP_ANSWER = {"id": "dirgroup_1", "name": "Engineering"}
+GROUP_ANSWER = {"id": "dirgroup_1", "name": "Engineering", "external_id": "g1", "directory_id": "dir_1"}
 
 
 def differences(
@@ -41,7 +45,9 @@ def differences(
     disabled: tuple[str, ...] = (),
 ) -> list[Difference]:
     """Where these differ; everybody in a group is an admin."""
-    return compare(users, groups, disabled, lambda user: ["admin"] if user.groups else ["member"], answers, group_answers)
+    roles = lambda user: ["admin"] if user.groups else ["member"]  # noqa: E731
+    said, said_of_groups = [UserAnswer(**answer) for answer in answers], [GroupAnswer(**answer) for answer in group_answers]
+    return compare(users, groups, disabled, roles, said, said_of_groups)
 
 
 def test_equal_is_equal() -> None:
@@ -62,6 +68,10 @@ def test_equal_is_equal() -> None:
         ({"email": "other@acme.example"}, "user's email"),
         ({"given_name": None}, "user's given_name"),
         ({"family_name": "King"}, "user's family_name"),
+        ({"name": "Ada"}, "user's name"),
+        ({"preferred_username": None}, "user's preferred_username"),
+        ({"attributes": {}}, "user's title"),
+        ({"attributes": {"title": "Analyst", "department": "Sales"}}, "user's department"),
         ({"directory_users": [{**BEHIND, "active": False}]}, "active"),
         ({"directory_users": [{**BEHIND, "deleted": True}]}, "deleted"),
         ({"directory_users": [{**BEHIND, "email": None}]}, "email"),
@@ -79,7 +89,15 @@ def test_who_is_missing_or_too_many_is_found() -> None:
     assert next((each.directory_user_id, each.directory) for each in differences(users=())) == ("diruser_1", "gone")
     assert [(each.field, each.service) for each in differences(group_answers=())] == [("group", "unknown")]
     assert [(each.field, each.directory) for each in differences(groups=())] == [("group", "gone")]
-    assert [each.service for each in differences(group_answers=({**GROUP_ANSWER, "name": "Old"},))] == ["Old"]
+    for name in ("name", "external_id", "directory_id"):
+        [difference] = differences(group_answers=({**GROUP_ANSWER, name: "other"},))
+        assert (difference.field, difference.service) == (f"group's {name}", "other")
+
+
+def test_an_account_with_nobody_behind_it_is_compared_too() -> None:
+    """Imported, say: in no directory, so it should not be active."""
+    nobody = {**ANSWER, "groups": [], "roles": [], "directory_users": []}
+    assert [each.field for each in differences((), (nobody,), (), ())] == ["user's active"]
 
 
 def test_a_leaver_who_is_still_active_there_is_found() -> None:

@@ -275,6 +275,7 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     ada = world.people.hire(ADA)
     world.people.purge(world.people.hire(Newcomer("B", "B", "b@acme.example")).id)
     world.structure.map_role("Engineering", "admin")
+    world.structure.delete_group("Sales")
     store.close()
 
     again = Company(Store(tmp_path / "state.db"))
@@ -292,3 +293,73 @@ def test_a_file_that_is_no_store_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_bytes(b"not a database, but long enough to be taken for a damaged one" * 100)
     with pytest.raises(ConfigurationError, match="--fresh"):
         Store(tmp_path / "state.db")
+
+
+def test_a_burst_in_any_order_has_ids_and_times_that_rise() -> None:
+    """So that past events can be listed page by page, before and after a restart alike."""
+    store = Store()
+    world = World(Provider.OKTA, store)
+    world.people.enrol([Newcomer("N", str(n), f"{n}@acme.example") for n in range(20)], world.directory.id)
+    world.people.settle([(user.id, ["Sales"]) for user in world.company.users(world.directory.id)])
+    world.structure.delete_group("Sales")
+    events = world.company.events()
+    assert [event.id for event in events] == sorted(event.id for event in events)
+    assert [event.occurred_at for event in events] == sorted({event.occurred_at for event in events})
+    assert Company(store).events() == events
+
+
+def test_an_address_that_is_used_again_is_its_new_owners() -> None:
+    """Google: fired and unlisted, then somebody else is hired with the address."""
+    world = World(Provider.GOOGLE)
+    first = world.people.hire(ADA)
+    world.people.fire(first.id)
+    second = world.people.hire(ADA)
+    assert world.people.suspend(ADA.email).id == second.id
+    with pytest.raises(Conflict):
+        world.people.restore(first.id)
+
+
+def test_a_leaver_is_found_by_the_address_of_before() -> None:
+    """Nobody types 32 hex digits."""
+    world = World(Provider.ENTRA_ID)
+    ada = world.people.hire(ADA)
+    world.people.fire(ada.email)
+    assert world.people.restore(ada.email).email == ada.email
+
+
+def test_hex_digits_of_ones_own_stay() -> None:
+    """Only what Entra ID put before the address of somebody gone is taken away again."""
+    world = World(Provider.OKTA)
+    own = f"x{'0' * 32}@acme.example"
+    odd = world.people.hire(Newcomer("A", "B", own))
+    assert world.people.restore(world.people.fire(odd.id).id).email == own
+
+
+def test_settling_says_nothing_of_who_is_gone_by_then() -> None:
+    """During a long first sync people leave; a word about them afterwards would bring them back."""
+    world = World(Provider.GOOGLE)
+    gone, purged, stays = world.people.enrol([Newcomer("N", str(n), f"{n}@acme.example") for n in range(3)], world.directory.id)
+    world.people.fire(gone.id)
+    world.people.purge(purged.id)
+    world.said()
+    world.people.settle([(user.id, ["Sales"]) for user in (gone, purged, stays)])
+    assert [data["id"] for _, data in world.said()] == [stays.id]
+
+
+def test_many_at_once_have_an_address_each() -> None:
+    """Neither one that somebody has, nor the same twice."""
+    world = World(Provider.OKTA)
+    world.people.hire(ADA)
+    for newcomers in ([ADA], [Newcomer("B", "B", "b@acme.example"), Newcomer("C", "C", "B@acme.example")]):
+        with pytest.raises(Conflict, match="address"):
+            world.people.enrol(newcomers, world.directory.id)
+    assert len(world.company.users(world.directory.id)) == 1
+
+
+def test_a_cleared_title_is_said_to_be_none() -> None:
+    """An absent key would leave the old one."""
+    world = World(Provider.OKTA)
+    ada = world.people.hire(ADA)
+    world.said()
+    world.people.move(ada.id, "Engineering", "")
+    assert [(data["title"], data["department"]) for _, data in world.said()] == [(None, "Engineering")]

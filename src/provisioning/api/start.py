@@ -1,5 +1,6 @@
 """The start page of a developer's machine: what is running, and where to look. Only `dev` has it."""
 
+from collections.abc import Callable
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -21,8 +22,8 @@ _HEADERS = {
 _ASSETS = {"start.css": "text/css", "start.js": "text/javascript"}
 
 
-def install(app: FastAPI, emulator: str | None) -> None:
-    """Serve the page at `/`. `emulator`: the origin of the local Scalekit's pages, if one runs."""
+def install(app: FastAPI, emulator: str | None, runs: Callable[[], bool]) -> None:
+    """Serve the page at `/`. `emulator`: the origin of the local Scalekit's pages, if there is one; `runs`: whether it still does."""
     template = Template((_WEB / "start.html").read_text(encoding="utf-8"))
     page = template.substitute(emulator=escape(emulator or "", quote=True), local="" if emulator else "hidden")
     router = APIRouter(include_in_schema=False)
@@ -30,6 +31,10 @@ def install(app: FastAPI, emulator: str | None) -> None:
     @router.get("/")
     async def start() -> Response:
         return Response(page, media_type="text/html", headers=_HEADERS)
+
+    @router.get("/start/state")
+    def state() -> dict[str, bool]:
+        return {"emulator": runs()}
 
     @router.get("/start/{name}")
     def asset(name: str) -> Response:

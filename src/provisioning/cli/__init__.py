@@ -55,7 +55,7 @@ def _print_version(wanted: bool) -> None:
 def options(
     _: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")] = False,
     use_local: Annotated[
-        bool, typer.Option("--local", help="Also heed what `dev` made up in the folder .local, as ./run does for its commands.")
+        bool, typer.Option("--local", help="Also heed what `dev` made up in the folder .provisioning, as ./run does for its commands.")
     ] = False,
 ) -> None:
     """Options that belong to no command."""
@@ -83,12 +83,12 @@ def start(
 
 @app.command("dev", epilog=examples("provisioning dev", "provisioning dev --port 9000", "provisioning dev --fresh"))
 def develop(
-    port: Port = 8000, fresh: Annotated[bool, typer.Option("--fresh", help="Forget what is in .local, and start over.")] = False
+    port: Port = 8000, fresh: Annotated[bool, typer.Option("--fresh", help="Forget what is in .provisioning, and start over.")] = False
 ) -> None:
     """Start the service on this machine, with all that is missing made: what ./run does.
 
     Without Scalekit credentials a local Scalekit is started beside it, with a company to play with. What is made up (webhook secret, API
-    key, database, company) is kept in the folder .local, and the links to open are printed. Everything listens on 127.0.0.1 only.
+    key, database, company) is kept in the folder .provisioning, and the links to open are printed. Everything listens on 127.0.0.1 only.
     """
     from provisioning.cli.dev import dev
 

@@ -1,7 +1,6 @@
 """The service on a developer's machine, with a local Scalekit where no real one is configured. Nothing outside this machine reaches it."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -27,16 +26,19 @@ from provisioning.settings.values import ApiKeys
 SAMPLE = Path("tests/payloads/organization.directory.user_created.okta.json")
 SAMPLE_ORGANIZATION = "org_118460706403795901"
 LOG = local.FOLDER / "emulator.log"
+EMULATOR_ENDS_WITHIN = 15.0  # seconds
 EMULATOR_WITHIN = 60.0  # seconds: its imports take two, on a machine that does nothing else
 
 
 @dataclass(frozen=True)
 class Emulator:
-    """One that runs: its pages' `url`, the `token` that drives it, the `environment` of a service that uses it, and how to `end` it."""
+    """One that runs: its pages' `url`, the `token` that drives it, the `environment` of a service that uses it, whether it `runs`,
+    and how to `end` it."""
 
     url: str
     token: str
     environment: dict[str, str]
+    runs: Callable[[], bool]
     end: Callable[[], None]
 
 
@@ -60,21 +62,21 @@ def _serve(listener: socket.socket, emulator: Emulator | None) -> None:
     typer.echo(_guide(port, emulator))
     logs.configure()
     app = create_app(_with_emulator(settings, emulator) if emulator else settings)
-    start.install(app, emulator.url if emulator else None)
+    start.install(app, emulator.url if emulator else None, emulator.runs if emulator else lambda: False)
     run(listener, 1, app, at_end=emulator.end if emulator else lambda: None)
 
 
 def _environment(emulator: Emulator | None) -> dict[str, str]:
     """What is needed to try everything, where nobody says otherwise."""
-    made = {"SCALEKIT_WEBHOOK_SECRET": local.webhook_secret(), "PROVISIONING_API_KEYS": f"dev:{local.key('api-key')}"}
+    key = {"PROVISIONING_API_KEYS": f"dev:{local.api_key()}"}
     if emulator is None:
-        return made
-    return {**made, "DATABASE_URL": f"sqlite:///{local.FOLDER.resolve() / 'provisioning.db'}", **emulator.environment}
+        return {**key, "SCALEKIT_WEBHOOK_SECRET": local.webhook_secret()}
+    return {**emulator.environment, **key, "DATABASE_URL": f"sqlite:///{local.FOLDER.resolve() / 'provisioning.db'}"}
 
 
 def _with_emulator(settings: Settings, emulator: Emulator) -> Settings:
     """Beside whatever secrets and keys there are, those of the emulator: it signs with its own, and asks what the service says."""
-    key = TypeAdapter(ApiKeys).validate_python(f"emulator:read:{local.key('emulator-key')}")
+    key = TypeAdapter(ApiKeys).validate_python(emulator.environment["PROVISIONING_API_KEYS"])
     secrets = map(SecretStr, emulator.environment["SCALEKIT_WEBHOOK_SECRET"].split())
     both = dict.fromkeys((*settings.scalekit_webhook_secrets, *secrets))
     return settings.model_copy(update={"scalekit_webhook_secrets": tuple(both), "api_keys": (*settings.api_keys, *key)})
@@ -87,17 +89,20 @@ def _emulator(port: int) -> Iterator[Emulator]:
     command = [sys.executable, "-m", "provisioning.cli", "emulator", "--folder", str(local.EMULATOR), "--with-parent"]
     command += ["--port", str(_free(port + 100)), "--api-port", str(_free(port + 143)), "--deliver-to", f"{service}/webhooks/scalekit"]
     command += ["--embed", service, "--embed", f"http://localhost:{port}"]
-    environment = {**os.environ, "EMULATOR_SERVICE_KEY": local.key("emulator-key")}
-    with open(LOG, "wb", opener=local.private) as log:
+    with local.opened(LOG) as log:
         # In a session of its own, so that a terminal's Ctrl-C ends the service first.
         process = subprocess.Popen(  # noqa: S603  # our own program
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=environment, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
         )
 
     def end() -> None:
         if process.stdin:
             process.stdin.close()
-        process.wait()
+        try:
+            process.wait(EMULATOR_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     try:
         yield _announced(process, end)
@@ -109,10 +114,10 @@ def _announced(process: subprocess.Popen[bytes], end: Callable[[], None]) -> Emu
     """Where it is, once it runs. Raises ConfigurationError, with what it said last, when it does not come to that."""
     announcement = local.EMULATOR / "control.json"
     for _ in range(int(EMULATOR_WITHIN / 0.05)):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ValueError, KeyError):  # of an earlier one, perhaps torn
             facts = json.loads(announcement.read_text(encoding="utf-8"))
             if facts["pid"] == process.pid:  # and not of another, in whose folder this one has no place
-                return Emulator(facts["url"], facts["token"], facts["environment"], end)
+                return Emulator(facts["url"], facts["token"], facts["environment"], lambda: process.poll() is None, end)
         if process.poll() is not None:
             break
         time.sleep(0.05)
@@ -137,7 +142,7 @@ def _guide(port: int, emulator: Emulator | None) -> str:
     token = f"/#token={emulator.token}" if emulator else ""
     company = f"  Company    {emulator.url}{token}\n" if emulator else ""
     fresh = "./run --fresh" if command == "./run" else "provisioning dev --fresh"
-    hire = f"    {command} emulator hire Ada Lovelace\n" if emulator else ""
+    hire = f"    {command} emulator hire Jane Doe\n" if emulator else ""
     return f"""
   Start      {here}{token}
 {company}  API docs   {here}/docs

@@ -1,9 +1,8 @@
-"""The folder `.local`: all that `dev` makes up on a developer's machine, where the other commands find it, too.
+"""The folder `.provisioning`: all that `dev` makes up on a developer's machine, where the other commands find it, too.
 
 The environment and .env come first; with credentials of a real Scalekit in them nothing of a local one is used.
 """
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -11,28 +10,29 @@ from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from provisioning.cli.emulator.presence import absence
 from provisioning.errors import ConfigurationError
 from provisioning.settings import VARIABLES, Settings, load_settings
 
-FOLDER = Path(".local")
+FOLDER = Path(".provisioning")
+MIN_CHARACTERS = 32  # of a key or secret: what is shorter is damaged, and made anew
 EMULATOR = FOLDER / "emulator"
 _ENVIRONMENT = FOLDER / "env"
 
 
 def clear() -> None:
     """Forget all of it. Raises ConfigurationError, also while somebody uses it."""
-    with suppress(FileNotFoundError), open(EMULATOR / "lock", "rb") as lock:
+    with absence(EMULATOR) as absent:
+        if not absent:
+            raise ConfigurationError(f"A local Scalekit is running in {EMULATOR}: end it first.")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(FOLDER)
+        except FileNotFoundError:
+            pass
         except OSError as error:
-            raise ConfigurationError(f"A local Scalekit is running in {EMULATOR}: end it first.") from error
-    try:
-        shutil.rmtree(FOLDER)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise ConfigurationError(f"Cannot remove {FOLDER}: {error.strerror}.") from error
+            raise ConfigurationError(f"Cannot remove {FOLDER}: {error.strerror or error}.") from error
 
 
 def join() -> None:
@@ -63,14 +63,23 @@ def has_scalekit(settings: Settings) -> bool:
     return any((settings.scalekit_environment_url, settings.scalekit_client_id, settings.scalekit_client_secret))
 
 
-def key(name: str) -> str:
-    """An API key that is made once, in the file `name`. Raises ConfigurationError."""
-    return _kept(FOLDER / name, secrets.token_urlsafe(32))
+def api_key() -> str:
+    """An API key that is made once. Raises ConfigurationError."""
+    return _kept(FOLDER / "api-key", secrets.token_urlsafe(32))
 
 
 def webhook_secret() -> str:
     """A signing secret that is made once. Raises ConfigurationError."""
     return _kept(FOLDER / "webhook-secret", f"whsec_{b64encode(secrets.token_bytes(32)).decode()}")
+
+
+def opened(file: Path) -> BinaryIO:
+    """`file`, to be written to at its end by another process. Raises ConfigurationError."""
+    try:
+        FOLDER.mkdir(mode=0o700, exist_ok=True)
+        return open(file, "ab", opener=private)
+    except OSError as error:
+        raise ConfigurationError(f"Cannot write {file}: {error.strerror}. Start it where you may write.") from error
 
 
 def private(path: str, flags: int) -> int:
@@ -79,11 +88,11 @@ def private(path: str, flags: int) -> int:
 
 
 def _kept(file: Path, new: str) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        _write(file, f"{new}\n")
-        return new
+    with suppress(FileNotFoundError, UnicodeDecodeError):
+        if len(kept := file.read_text(encoding="utf-8").strip()) >= MIN_CHARACTERS:
+            return kept
+    _write(file, f"{new}\n")
+    return new
 
 
 def _write(file: Path, text: str) -> None:

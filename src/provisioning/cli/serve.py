@@ -91,6 +91,8 @@ def _leave(at_end: Callable[[], None], number: int, _: object) -> None:
 
     Not by an exception: raised while a destructor runs, it is passed over, and the service would go on.
     """
+    for again in (signal.SIGINT, signal.SIGTERM):  # whoever is impatient does not interrupt the end
+        signal.signal(again, signal.SIG_IGN)
     at_end()
     os._exit(130 if number == signal.SIGINT else 0)
 

@@ -63,6 +63,12 @@ class Company:
         self._listeners.append(listener)
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """For several changes with nobody's between them."""
+        with self._lock:
+            yield
+
+    @contextmanager
     def changing(self) -> Iterator[Change]:
         """One change at a time; an exception inside undoes it."""
         with self._lock:
@@ -129,8 +135,10 @@ class Company:
         with self._lock:
             if reference in self._users:
                 return self._users[reference]
-            found = [each for each in self._users.values() if each.email.lower() == reference.lower()]
-        return _only([each for each in found if directory_id in (None, each.directory_id)], "user", reference)
+            named = [each for each in self._users.values() if reference.lower() in (each.email.lower(), each.address.lower())]
+        found = [each for each in named if directory_id in (None, each.directory_id)]
+        # An address is used again: those whom Scalekit has come before those it had.
+        return _only([each for each in found if each.listed] or found, "user", reference)
 
     def organization_of(self, user_id: str) -> str | None:
         """Whose directory user this is, or was: the events remember."""
@@ -180,7 +188,8 @@ def _number(record_id: str) -> int:
 
 def _only(found: list[R], kind: str, reference: str | None) -> R:
     if not found:
-        raise NotFound(f"There is no {kind} {reference}." if reference else f"There is no {kind} yet: add one.")
+        hint = ": say an id, or the whole address" if kind == "user" else ""
+        raise NotFound(f"There is no {kind} {reference}{hint}." if reference else f"There is no {kind} yet: add one.")
     if len(found) > 1:
         raise Conflict(f"{reference} is the name of several: say which by its id, {' or '.join(each.id for each in found)}.")
     return found[0]

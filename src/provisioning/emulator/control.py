@@ -48,7 +48,7 @@ def routes(parts: Parts, token: str, origins: Sequence[str]) -> list[Route]:
 
     return [
         Route("/control/{view}", _guarded(look), methods=["GET"]),
-        Route("/control/{view}/{reference}", _guarded(look), methods=["GET"]),
+        Route("/control/{view}/{reference:path}", _guarded(look), methods=["GET"]),
         Route("/control/{action}", _guarded(act), methods=["POST"]),
     ]
 

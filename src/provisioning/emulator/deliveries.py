@@ -9,6 +9,7 @@ import heapq
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
@@ -29,14 +30,17 @@ ANSWER_WITHIN = 10.0  # seconds
 class Deliveries:
     """Posts to `endpoint` from a thread of its own, between `start` and `stop`. What is still waiting then goes on at the next start."""
 
-    def __init__(self, store: Store, company: Company, endpoint: Endpoint) -> None:
-        self.switches = Switches()
+    def __init__(self, store: Store, company: Company, endpoint: Endpoint, switches: Switches | None = None) -> None:
+        self.usual = self.switches = switches or Switches()
         self.version = 0
         self._store = store
         self._company = company
         self._endpoint = endpoint
         self._changed = threading.Condition()
-        self._deliveries = {record.id: record for record in store.load(Delivery)}
+        self._deliveries: dict[str, Delivery] = {}
+        self._counts: Counter[Progress] = Counter()
+        self._attempts = 0
+        self._put(store.load(Delivery))
         self._due: list[tuple[float, int, str]] = []
         self._order = count()  # those due at one moment go as they came
         self._open = 0  # in the queue or under way
@@ -67,7 +71,7 @@ class Deliveries:
         """Deliver these."""
         fresh = [_first(event) for event in events]
         with self._changed:
-            self._deliveries.update({delivery.id: delivery for delivery in fresh})
+            self._put(fresh)
         self._schedule((delivery.id, random.uniform(0, self.switches.reorder)) for delivery in fresh)  # noqa: S311  # chance, not secrecy
 
     def switch(self, changes: Mapping[str, object]) -> Switches:
@@ -82,7 +86,7 @@ class Deliveries:
             if webhook_ids is None:
                 found = [each for each in self._deliveries.values() if each.progress is Progress.GIVEN_UP]
             else:
-                found = [self.find(webhook_id) for webhook_id in webhook_ids]
+                found = [self.find(webhook_id) for webhook_id in dict.fromkeys(webhook_ids)]
             for delivery in found:
                 if delivery.progress is Progress.WAITING:
                     raise Conflict(f"{delivery.id} is waiting for its next attempt already.")
@@ -109,12 +113,15 @@ class Deliveries:
                         break
         return found
 
+    @property
+    def waiting(self) -> int:
+        """How many are to be sent, now or later."""
+        return self._counts[Progress.WAITING]
+
     def counts(self) -> dict[str, int]:
         """How many there are of each progress, and of attempts."""
         with self._changed:
-            everything = list(self._deliveries.values())
-        found = {progress.value: sum(each.progress is progress for each in everything) for progress in Progress}
-        return {**found, "attempts": sum(len(each.attempts) for each in everything)}
+            return {**{progress.value: self._counts[progress] for progress in Progress}, "attempts": self._attempts}
 
     def settled(self, within: float) -> bool:
         """Wait until nothing is to be sent any more, at most `within` seconds; whether that came about."""
@@ -177,7 +184,7 @@ class Deliveries:
         else:
             try:
                 status, outcome = await self._post(client, webhook_id)
-            except httpx.HTTPError as failure:
+            except Exception as failure:  # broad: whatever it is, it would end every other delivery, unseen
                 error = type(failure).__name__
             if lost and status is not None:
                 status, outcome, error = None, None, "its answer was lost"
@@ -226,8 +233,18 @@ class Deliveries:
 
     def _keep(self, deliveries: Sequence[Delivery]) -> None:
         self._store.save(deliveries)
-        self._deliveries.update({delivery.id: delivery for delivery in deliveries})
+        self._put(deliveries)
         self.version += 1
+
+    def _put(self, deliveries: Iterable[Delivery]) -> None:
+        """In memory, over their like; and the counts with them."""
+        for delivery in deliveries:
+            if before := self._deliveries.get(delivery.id):
+                self._counts[before.progress] -= 1
+                self._attempts -= len(before.attempts)
+            self._deliveries[delivery.id] = delivery
+            self._counts[delivery.progress] += 1
+            self._attempts += len(delivery.attempts)
 
 
 def _first(event: Event) -> Delivery:

@@ -5,6 +5,8 @@ from base64 import b64encode
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import httpx
+
 from provisioning.emulator.records import Record
 from provisioning.emulator.store import Store
 from provisioning.errors import ConfigurationError, Conflict
@@ -17,7 +19,7 @@ class _Secrets(Record):
 
 
 class Endpoint:
-    """One URL, a secret, and the secret that a rotation brings: known beforehand, as a careful operator has both set in time."""
+    """One URL and two secrets, of which one signs. A rotation brings the other, so a service that was given both goes through every one."""
 
     def __init__(self, store: Store, url: str, *, anywhere: bool = False) -> None:
         """Raises ConfigurationError when `url` is no web address, or none of this machine's and not `anywhere`."""
@@ -26,6 +28,12 @@ class Endpoint:
         kept = store.load(_Secrets)
         self._secrets = kept[0] if kept else _Secrets(id="secrets", current=_new(), coming=_new())
         self._store.save([self._secrets])
+
+    @property
+    def origin(self) -> str:
+        """Of the service that gets them."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
 
     @property
     def secrets(self) -> tuple[str, str]:
@@ -49,10 +57,10 @@ class Endpoint:
         self._keep(self._secrets.model_copy(update={"rotating": True}))
 
     def finish_rotation(self) -> None:
-        """Sign with the new one only; yet another is made for the next rotation. Raises Conflict."""
+        """Sign with the new one only; the next rotation goes back to the old one. Raises Conflict."""
         if not self.rotating:
             raise Conflict("No rotation has begun: start one first.")
-        self._keep(_Secrets(id="secrets", current=self._secrets.coming, coming=_new()))
+        self._keep(_Secrets(id="secrets", current=self._secrets.coming, coming=self._secrets.current))
 
     def _keep(self, kept: _Secrets) -> None:
         self._store.save([kept])
@@ -62,9 +70,10 @@ class Endpoint:
 def checked(url: str, *, anywhere: bool) -> str:
     """`url`, if webhooks may be sent there. Raises ConfigurationError."""
     try:
+        httpx.URL(url)
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError:
+    except (ValueError, httpx.InvalidURL):
         host = None
     if not host or parts.scheme not in ("http", "https"):
         raise ConfigurationError("The address to deliver to should look like http://127.0.0.1:8000/webhooks/scalekit.")

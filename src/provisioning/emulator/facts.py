@@ -79,7 +79,6 @@ class Facts:
 
     def _user(self, user: User) -> dict[str, object]:
         groups = [{"id": group.id, "name": group.name} for group in map(self._group_of, user.groups)]
-        shown = {"title": user.title, "department": user.department}
         return {
             "active": user.active,
             "dp_id": user.dp_id,
@@ -92,7 +91,8 @@ class Facts:
             "name": user.name,
             "organization_id": user.organization_id,
             "preferred_username": user.email,
-            **{name: value for name, value in shown.items() if value},
+            "title": user.title or None,
+            "department": user.department or None,
             "raw_attributes": _scim(user),
             "roles": [{"role_name": role} for role in self._roles_of(user)],
         }

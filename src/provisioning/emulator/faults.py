@@ -28,6 +28,13 @@ class Fault(StrEnum):
     LINK_ELSEWHERE = "link_elsewhere"  # a location on an origin that is not the portal's
 
 
+_EVERYWHERE = (Fault.HANG, Fault.RATE_LIMIT, Fault.AWAY, Fault.REFUSE)
+KNOWN = {
+    Door.OAUTH: (*_EVERYWHERE, Fault.MISSING, Fault.UNREADABLE, Fault.EXPIRED),
+    Door.API: (*_EVERYWHERE, Fault.LINK_EMPTY, Fault.LINK_WITHOUT_EXPIRY, Fault.LINK_ELSEWHERE),
+}
+
+
 class Faults:
     """The fault at each door, none at first."""
 

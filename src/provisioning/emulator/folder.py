@@ -18,8 +18,7 @@ class Folder:
         """Raises ConfigurationError when it cannot be written, or another emulator runs in it."""
         self.path = path
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.chmod(0o700)
+            self._take(path)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise ConfigurationError(f"Cannot write in {path}: {error.strerror}. Choose another folder.") from error
@@ -43,13 +42,11 @@ class Folder:
 
     def token(self) -> str:
         """What the control API asks for: made at the first start, the same from then on."""
-        file = self.path / "token"
-        with contextlib.suppress(FileNotFoundError):
-            if len(kept := file.read_text().strip()) >= 32:
-                return kept
-        token = secrets.token_urlsafe(32)
-        self._write(file, token)
-        return token
+        return self._kept("token")
+
+    def service_key(self) -> str:
+        """An API key for a service that takes it from here."""
+        return self._kept("service-key")
 
     def announce(self, facts: Mapping[str, object]) -> None:
         """Say in control.json where the emulator is, as long as it runs."""
@@ -59,6 +56,26 @@ class Folder:
         """It runs no more."""
         self._announcement.unlink(missing_ok=True)
         os.close(self._lock)
+
+    def _kept(self, name: str) -> str:
+        file = self.path / name
+        with contextlib.suppress(FileNotFoundError):
+            if len(kept := file.read_text().strip()) >= 32:
+                return kept
+        new = secrets.token_urlsafe(32)
+        self._write(file, new)
+        return new
+
+    @staticmethod
+    def _take(path: Path) -> None:
+        """Make it, or use one that is ours and private already: others' folders stay as they are."""
+        try:
+            path.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            if not path.is_dir() or path.stat().st_mode & 0o077:
+                raise ConfigurationError(f"{path} is no folder that only you can read: chmod 700 it, or choose another.") from None
+            if any(path.iterdir()) and not (path / "lock").exists():
+                raise ConfigurationError(f"{path} holds other things: choose a folder of the emulator's own.") from None
 
     @staticmethod
     def _write(file: Path, text: str) -> None:

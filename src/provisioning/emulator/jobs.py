@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from provisioning.errors import Conflict, ProvisioningError
 
+END_WITHIN = 3.0  # seconds
+
 
 class Stage(StrEnum):
     """What has become of a job."""
@@ -65,18 +67,18 @@ class Jobs:
             if self._thread and self._thread.is_alive():
                 raise Conflict(f"{self.latest.name if self.latest else 'A job'} is running: wait for it, or cancel it.")
             job = self.latest = Job(name)
-            self._thread = threading.Thread(target=_run, args=(job, work), name="emulator-job")
+            self._thread = threading.Thread(target=_run, args=(job, work), name="emulator-job", daemon=True)
             self._thread.start()
             return job
 
     def cancel(self) -> None:
-        """End the job that runs, if there is one, and wait for its end."""
+        """End the job that runs, if there is one, and wait for its end, but not for long: it may be asking a service that is silent."""
         with self._lock:
             thread = self._thread
             if self.latest:
                 self.latest.cancelled.set()
         if thread:
-            thread.join()
+            thread.join(END_WITHIN)
 
 
 def _run(job: Job, work: Callable[[Job], None]) -> None:

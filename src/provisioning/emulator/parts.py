@@ -12,12 +12,11 @@ from provisioning.emulator.people import People
 from provisioning.emulator.portal import Portal
 from provisioning.emulator.service import Service
 from provisioning.emulator.structure import Structure
-from provisioning.errors import Conflict
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """One of each; `service` is None when nobody said where it is."""
+    """One of each."""
 
     company: Company
     people: People
@@ -27,15 +26,13 @@ class Parts:
     faults: Faults
     portal: Portal
     jobs: Jobs
-    service: Service | None
+    service: Service
 
     def compared(self, organization_id: str) -> tuple[int, list[Difference]]:
-        """How many people of the organization were compared, and where the service differs. Raises Conflict, ServiceSilent."""
-        if self.service is None:
-            raise Conflict("The emulator was not told where the service is: start it with --service and a key that may read.")
+        """How many people of the organization were compared, and where the service differs. Raises ServiceSilent."""
         directories = self.company.directories(organization_id)
         users = [user for directory in directories for user in self.company.users(directory.id)]
         groups = [group for directory in directories for group in self.company.groups(directory.id)]
         disabled = [directory.id for directory in directories if not directory.enabled]
-        answers, group_answers = list(self.service.users(organization_id)), list(self.service.groups(organization_id))
+        answers, group_answers = self.service.users(organization_id), self.service.groups(organization_id)
         return len(users), compare(users, groups, disabled, self.company.roles_of, answers, group_answers)

@@ -4,15 +4,14 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
 from provisioning.emulator.company import Change, Company
 from provisioning.emulator.records import Directory, State, User
 from provisioning.emulator.styles import STYLES, Leaving
-from provisioning.errors import Conflict
-
-_SOFT_DELETED = re.compile(r"[0-9a-f]{32}(?=.+@)")
+from provisioning.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +50,22 @@ class People:
         """Many at once, as a first sync does it: without groups, whatever the provider; `settle` follows."""
         with self._company.changing() as change:
             place = self._company.open_directory(directory)
-            users = [self._new(place, newcomer) for newcomer in newcomers]
+            coming = list(newcomers)
+            self._free(place.id, [newcomer.email for newcomer in coming])
+            users = [self._new(place, newcomer) for newcomer in coming]
             for user in users:
                 change.say(self._company.facts.user_created(change.put(user)))
             return users
 
     def settle(self, users: Iterable[tuple[str, Sequence[str]]]) -> None:
-        """The second half of a first sync: people, by id, are put into groups; one event each."""
+        """The second half of a first sync: people, by id, are put into groups; one event each, and none of who is gone by now."""
         with self._company.changing() as change:
             for user_id, groups in users:
-                user = self._company.user(user_id)
-                self._say(change, user.model_copy(update={"groups": self._groups(user.directory_id, groups)}))
+                with suppress(NotFound):
+                    user = self._company.user(user_id)
+                    self._company.open_directory(user.directory_id)
+                    if user.state is not State.GONE:
+                        self._say(change, user.model_copy(update={"groups": self._groups(user.directory_id, groups)}))
 
     def rename(self, user: str, *, given_name: str | None = None, family_name: str | None = None, email: str | None = None) -> User:
         """Another name or address; the ids stay."""
@@ -93,7 +97,10 @@ class People:
     def suspend(self, user: str) -> User:
         """Inactive until restored. Every provider says it alike: user_updated with active: false."""
         with self._company.changing() as change:
-            return self._say(change, self._present(user).model_copy(update={"state": State.SUSPENDED}))
+            found = self._present(user)
+            if not found.active:
+                raise Conflict(f"{found.email} is suspended already.")
+            return self._say(change, found.model_copy(update={"state": State.SUSPENDED}))
 
     def fire(self, user: str) -> User:
         """Gone, as the provider does it; until purged the person can come back."""
@@ -121,7 +128,7 @@ class People:
             place = self._company.open_directory(found.directory_id)
             if found.active:
                 raise Conflict(f"{found.email} is active already.")
-            email = address(found)
+            email = found.address
             if email != found.email or not found.listed:
                 self._free(place.id, [email])
             if found.listed:
@@ -200,11 +207,7 @@ class People:
         for email in emails:
             if email.lower() in taken:
                 raise Conflict(f"Somebody in this directory has the address {email} already.")
-
-
-def address(user: User) -> str:
-    """The person's address as it was before Entra ID put anything before it."""
-    return _SOFT_DELETED.sub("", user.email) if user.state is State.GONE else user.email
+            taken.add(email.lower())
 
 
 def plain(text: str) -> str:

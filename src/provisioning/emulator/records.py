@@ -1,9 +1,12 @@
 """What the emulator keeps: companies, their directories, the people and groups in them, what it sent. A change is a new record."""
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
+
+_SOFT_DELETED = re.compile(r"^[0-9a-f]{32}(?=.+@)")
 
 
 class Record(BaseModel):
@@ -82,6 +85,11 @@ class User(Record):
     def active(self) -> bool:
         """What the directory says of the person."""
         return self.state is State.ACTIVE
+
+    @property
+    def address(self) -> str:
+        """The e-mail without what Entra ID puts before a leaver's."""
+        return _SOFT_DELETED.sub("", self.email) if self.state is State.GONE else self.email
 
     @property
     def name(self) -> str:

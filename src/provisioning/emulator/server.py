@@ -40,32 +40,36 @@ from provisioning.emulator.portal import Portal
 from provisioning.emulator.service import Service
 from provisioning.emulator.store import Store
 from provisioning.emulator.structure import Structure
+from provisioning.emulator.switches import Switches
 from provisioning.errors import ConfigurationError
 
 CALLS_AT_ONCE = 64
 START_WITHIN = 10  # seconds
 STOP_WITHIN = 2  # seconds
-WEBHOOKS = "http://127.0.0.1:8000/webhooks/scalekit"
 
 
 class Emulator:
     """A context manager: it runs inside the `with`.
 
     `folder` keeps its certificates, its token and its companies, so that whoever knew one emulator of that folder knows the next.
-    `deliver_to` is the service's webhook address, of this machine unless `anywhere`; `service` answers what the service says.
-    `embedding_origins` may show the admin portal in a frame. A port of 0 is a free one. A wrong argument is a ConfigurationError.
+    `deliver_to` is the service's webhook address, of this machine unless `anywhere`. What the service says is asked at `service_url`, else
+    at the same origin, with `service_key`, else with a key that `environment` gives the service.
+    `embedding_origins` may show the admin portal in a frame; `switches` are those at the start. A port of 0 is a free one.
+    A wrong argument is a ConfigurationError.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
+        deliver_to: str,
         port: int = 0,
         api_port: int = 0,
-        deliver_to: str = WEBHOOKS,
         anywhere: bool = False,
-        service: Service | None = None,
+        service_url: str | None = None,
+        service_key: str | None = None,
         embedding_origins: Collection[str] = (),
+        switches: Switches | None = None,
     ) -> None:
         self._folder = Folder(folder)
         self._certificates = certificates(folder)
@@ -77,12 +81,12 @@ class Emulator:
         self.company = Company(self._store)
         self.people, self.structure = People(self.company), Structure(self.company)
         self.endpoint = Endpoint(self._store, deliver_to, anywhere=anywhere)
-        self.deliveries = Deliveries(self._store, self.company, self.endpoint)
+        self.deliveries = Deliveries(self._store, self.company, self.endpoint, switches)
         self.faults = Faults()
         self.portal = Portal(self.company, self.structure, self.portal_origin, embedding_origins)
         self.links = self.portal.links
         self.tokens = Tokens(self.url, self._store)
-        self.service = service
+        self.service = Service(service_url or self.endpoint.origin, service_key or self._folder.service_key())
         self.jobs = Jobs()
         self.parts = Parts(
             self.company,
@@ -93,7 +97,7 @@ class Emulator:
             self.faults,
             self.portal,
             self.jobs,
-            service,
+            self.service,
         )
         self._web = uvicorn.Server(
             uvicorn.Config(
@@ -124,6 +128,10 @@ class Emulator:
         names = ("REQUESTS_CA_BUNDLE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE")
         return dict.fromkeys(names, authority)
 
+    def environment(self) -> dict[str, str]:
+        """All variables of a process that is to be a service of this emulator, which may ask it what it says."""
+        return {**self.settings(), **self.trust(), "PROVISIONING_API_KEYS": f"emulator:read:{self._folder.service_key()}"}
+
     def add_sample(self) -> None:
         """A small company, unless there is one already."""
         if not self.company.organizations():
@@ -134,25 +142,23 @@ class Emulator:
         self._thread.start()
         self._started.result(START_WITHIN)
         self.deliveries.start()
-        environment = {**self.settings(), **self.trust()}
-        facts = {"pid": os.getpid(), "url": self.portal_origin, "token": self.control_token, "environment": environment}
+        facts = {"pid": os.getpid(), "url": self.portal_origin, "token": self.control_token, "environment": self.environment()}
         self._folder.announce(facts)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.service.close()  # a job that asks it ends
         self.jobs.cancel()
         self.deliveries.stop()
         self.faults.clear()  # nobody hangs any more: the servers below wait for their calls
         self._web.should_exit = True
         self._thread.join()
         self._api.stop(grace=STOP_WITHIN).wait()
-        if self.service:
-            self.service.close()
         self._store.close()
         self._folder.close()
 
     def _pages(self) -> Starlette:
-        origins = (self.portal_origin, self.url)
+        origins = (self.portal_origin, f"http://localhost:{_port(self._http)}", self.url)
         routes = [
             *oauth.routes(self.tokens, self.faults),
             *control.routes(self.parts, self.control_token, origins),

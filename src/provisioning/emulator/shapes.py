@@ -1,12 +1,12 @@
 """How the control API shows things, as JSON: for the page, the commands and scripts."""
 
+import json
 from typing import Any
 
 from provisioning.emulator.jobs import Job
 from provisioning.emulator.parts import Parts
 from provisioning.emulator.records import Delivery, Directory, Group, Organization, User, moment
 from provisioning.emulator.scenarios import SCENARIOS
-from provisioning.errors import NotFound
 
 Json = dict[str, object]
 
@@ -18,10 +18,11 @@ def state(parts: Parts) -> Json:
         "organizations": [organization(parts, each) for each in parts.company.organizations()],
         "endpoint": endpoint(parts),
         "switches": parts.deliveries.switches.model_dump(),
+        "usual": parts.deliveries.usual.model_dump(),
         "faults": parts.faults.current(),
         "deliveries": parts.deliveries.counts(),
         "job": job(parts.jobs.latest) if parts.jobs.latest else None,
-        "service": parts.service.url if parts.service else None,
+        "service": parts.service.url,
         "scenarios": [{"name": name, "what": scenario.what} for name, scenario in SCENARIOS.items()],
         **portal(parts),
     }
@@ -81,7 +82,7 @@ def group(parts: Parts, each: Group) -> Json:
 
 def delivery(parts: Parts, each: Delivery) -> dict[str, Any]:
     """With the attempts; `subject` is whom or what it is about, in words."""
-    return {**each.model_dump(exclude={"round"}), "subject": _subject(parts, each.subject_id)}
+    return {**each.model_dump(exclude={"round"}), "subject": _subject(parts, each)}
 
 
 def job(each: Job) -> Json:
@@ -99,12 +100,7 @@ def portal(parts: Parts) -> Json:
     return {"dialect": parts.portal.dialect, "embedding_origins": list(parts.portal.embedding_origins)}
 
 
-def _subject(parts: Parts, subject_id: str) -> str | None:
-    try:
-        if subject_id.startswith("diruser_"):
-            return parts.company.user(subject_id).email
-        if subject_id.startswith("dirgroup_"):
-            return parts.company.group(subject_id).name
-        return parts.company.directory(subject_id).provider
-    except NotFound:
-        return None
+def _subject(parts: Parts, each: Delivery) -> str | None:
+    """As the event says, which outlasts whom it is about."""
+    data = json.loads(parts.company.event(each.event_id).body)["data"]
+    return next((data[name] for name in ("email", "display_name", "provider") if name in data), None)

@@ -1,6 +1,7 @@
 """What people are in: organizations, directories, groups, and the roles that groups give."""
 
 import random
+from functools import partial
 
 from provisioning.emulator.company import Company
 from provisioning.emulator.records import Directory, Group, Organization, Provider
@@ -91,13 +92,14 @@ class Structure:
             if roles != place.roles:
                 change.put(place.model_copy(update={"roles": roles}))
             change.drop(found)
-            burst = [self._company.facts.group_deleted(found)]
+            members = []
             for user in self._company.members(found.id):
                 left = tuple(each for each in user.groups if each != found.id)
-                member = change.put(user.model_copy(update={"groups": left, "updated_at": self._company.ticks.time()}))
-                burst.append(self._company.facts.user_updated(member))
-            for event in random.sample(burst, len(burst)):
-                change.say(event)
+                members.append(change.put(user.model_copy(update={"groups": left, "updated_at": self._company.ticks.time()})))
+            facts = self._company.facts
+            burst = [partial(facts.group_deleted, found), *(partial(facts.user_updated, member) for member in members)]
+            for say in random.sample(burst, len(burst)):  # before they are made: ids and times rise in every order
+                change.say(say())
             return found
 
     def map_role(self, group: str, role: str | None, *, resend: bool = True) -> Directory:
@@ -105,14 +107,15 @@ class Structure:
 
         `resend`: an event for each of them. Whether Scalekit sends any is not documented, so a service must do without.
         """
-        with self._company.changing() as change:
-            found = self._company.group(group)
-            place = self._company.open_directory(found.directory_id)
-            roles = {**place.roles, found.id: role} if role else {key: value for key, value in place.roles.items() if key != found.id}
-            mapped = change.put(place.model_copy(update={"roles": roles, "updated_at": self._company.ticks.time()}))
-        if resend:
+        with self._company.alone():
             with self._company.changing() as change:
-                for user in self._company.members(found.id):
+                found = self._company.group(group)
+                place = self._company.open_directory(found.directory_id)
+                others = {group_id: given for group_id, given in place.roles.items() if group_id != found.id}
+                roles = {**others, found.id: role} if role else others
+                mapped = change.put(place.model_copy(update={"roles": roles, "updated_at": self._company.ticks.time()}))
+            with self._company.changing() as change:  # which sees the roles of the one before
+                for user in self._company.members(found.id) if resend else ():
                     again = change.put(user.model_copy(update={"updated_at": self._company.ticks.time()}))
                     change.say(self._company.facts.user_updated(again))
         return mapped

@@ -112,8 +112,6 @@ class Service(View):
     user: list[str] = Field(default=[], max_length=100)
 
     def show(self, parts: Parts) -> Json:
-        if parts.service is None:
-            return {"users": {}, "error": "The emulator was not told where the service is."}
         users: dict[str, object] = {}
         try:
             for directory_user_id in self.user:

@@ -22,7 +22,7 @@ emulator = typer.Typer(
     epilog=examples(
         "provisioning emulator",
         'eval "$(provisioning emulator env)"; provisioning serve',
-        "provisioning emulator hire Ada Lovelace",
+        "provisioning emulator hire Jane Doe",
         "provisioning emulator sync --users 200 && provisioning emulator compare",
     ),
 )
@@ -33,7 +33,9 @@ for part in (people, structure, playing, sending, looking):
 @emulator.callback()
 def start_or_drive(
     context: typer.Context,
-    chosen: Annotated[Path, typer.Option("--folder", envvar="EMULATOR_FOLDER", help="Where it keeps its state.")] = Path(".local/emulator"),
+    chosen: Annotated[Path, typer.Option("--folder", envvar="EMULATOR_FOLDER", help="Where it keeps its state.")] = Path(
+        ".provisioning/emulator"
+    ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="For its page, its control API and the admin portal.")] = 8100,
     api_port: Annotated[int, typer.Option(min=0, max=65535, help="For Scalekit's API, with TLS.")] = 8143,
     deliver_to: Annotated[str, typer.Option(metavar="URL", help="Where webhooks go.")] = "http://127.0.0.1:8000/webhooks/scalekit",
@@ -42,8 +44,8 @@ def start_or_drive(
         str | None,
         typer.Option(
             metavar="URL",
-            help="The service to ask what it says now of somebody. EMULATOR_SERVICE_KEY is the API key for that; it needs the scope read.",
-            show_default="where webhooks go, when there is a key",
+            help="The service to ask what it says of somebody, with the API key that `env` gives it, or that of EMULATOR_SERVICE_KEY.",
+            show_default="where webhooks go",
         ),
     ] = None,
     embed: Annotated[

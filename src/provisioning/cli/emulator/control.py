@@ -8,6 +8,7 @@ from typing import Literal, Self
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from provisioning.cli.emulator.presence import runs_in
 from provisioning.cli.terminal import plain
 from provisioning.errors import ConfigurationError, ProvisioningError
 
@@ -152,6 +153,8 @@ class Control:
 
     def _found(self) -> Address:
         file = self._folder / "control.json"
+        if not runs_in(self._folder):  # one that was killed left its address behind: whoever listens there now is none of ours
+            raise self._nobody()
         try:
             return Address.model_validate_json(file.read_bytes())
         except (FileNotFoundError, NotADirectoryError) as error:

@@ -18,8 +18,8 @@ IntoDirectory = Annotated[str | None, typer.Option(help="A directory's id.", sho
 
 @command(
     epilog=examples(
-        "provisioning emulator hire Ada Lovelace",
-        "provisioning emulator hire Ada Lovelace --email ada@example.com --department Engineering --group Engineering",
+        "provisioning emulator hire Jane Doe",
+        "provisioning emulator hire Jane Doe --email jane@example.com --department Engineering --group Engineering",
     )
 )
 def hire(

@@ -25,30 +25,35 @@ Fault = Literal[
     "link_elsewhere",
 ]
 Step = Literal["begin", "finish"]
-WELL = {"duplicates": 0, "reorder": 0, "delay": 0, "drop": 0}
 
 
 @command(
     epilog=examples(
         "provisioning emulator switches",
         "provisioning emulator switches --duplicates 0.2 --reorder 5 --drop 0.1",
-        "provisioning emulator switches --reset",
+        "provisioning emulator switches --paused && provisioning emulator hire Jane Doe",
     )
 )
 def switches(
     context: typer.Context,
     duplicates: Annotated[float | None, typer.Option(min=0, max=1, help="The share of deliveries that are sent twice.")] = None,
-    reorder: Annotated[float | None, typer.Option(min=0, help="Each is held back for up to so many seconds.")] = None,
-    delay: Annotated[float | None, typer.Option(min=0, help="Each attempt is so many seconds late.")] = None,
+    reorder: Annotated[float | None, typer.Option(min=0, max=3600, help="Each is held back for up to so many seconds.")] = None,
+    delay: Annotated[float | None, typer.Option(min=0, max=3600, help="Each attempt is so many seconds late.")] = None,
     drop: Annotated[float | None, typer.Option(min=0, max=1, help="The share of attempts that are lost.")] = None,
     retry_scale: Annotated[float | None, typer.Option(help="The waits between attempts, as a share of Scalekit's.")] = None,
-    at_once: Annotated[int | None, typer.Option(min=1, help="How many deliveries are under way at a time.")] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="No duplicates, no reordering, no delay and no drops any more.")] = False,
+    at_once: Annotated[int | None, typer.Option(min=1, max=64, help="How many deliveries are under way at a time.")] = None,
+    paused: Annotated[bool | None, typer.Option("--paused/--resumed", help="Nothing is sent.", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
     """How deliveries go wrong; without options, how they do now."""
-    wanted = given(duplicates=duplicates, reorder=reorder, delay=delay, drop=drop, retry_scale=retry_scale, at_once=at_once)
-    act(context, "switches", {**(WELL if reset else {}), **wanted}, as_json=as_json)
+    wanted = given(duplicates=duplicates, reorder=reorder, delay=delay, drop=drop, retry_scale=retry_scale, at_once=at_once, paused=paused)
+    act(context, "switches", wanted, as_json=as_json)
+
+
+@command(epilog=examples("provisioning emulator reset"))
+def reset(context: typer.Context, as_json: AsJson = False) -> None:
+    """Nothing goes wrong any more: deliveries and the API are as at the start."""
+    act(context, "reset", {}, as_json=as_json)
 
 
 @command(epilog=examples("provisioning emulator fault api rate_limit", "provisioning emulator fault api --none"))

@@ -13,8 +13,8 @@ import structlog
 import typer
 
 from provisioning import logs
-from provisioning.emulator.server import WEBHOOKS, Emulator
-from provisioning.emulator.service import Service
+from provisioning.emulator.server import Emulator
+from provisioning.emulator.switches import Switches
 from provisioning.errors import ConfigurationError
 
 SERVICE_KEY = "EMULATOR_SERVICE_KEY"
@@ -43,10 +43,11 @@ def start(
         api_port=api_port,
         deliver_to=deliver_to,
         anywhere=anywhere,
-        service=_service(service, deliver_to),
+        service_url=_origin(service) if service else None,
+        service_key=os.environ.get(SERVICE_KEY) or None,
         embedding_origins=embedding_origins,
+        switches=Switches(retry_scale=retry_scale),
     )
-    emulator.deliveries.switch({"retry_scale": retry_scale})
     with emulator:
         emulator.add_sample()
         typer.echo(_guide(emulator, folder, deliver_to))
@@ -76,26 +77,16 @@ def _outlived(endings: SimpleQueue[int]) -> None:
     endings.put(0)
 
 
-def _service(url: str | None, deliver_to: str) -> Service | None:
-    key = os.environ.get(SERVICE_KEY)
-    if not key:
-        if url:
-            raise ConfigurationError(f"--service wants {SERVICE_KEY}: an API key of the service's that may read.")
-        return None
-    try:
-        parts = urlsplit(url or deliver_to)
-        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        known = False
-    if not known:
-        option, good = ("--service", "http://127.0.0.1:8000") if url else ("--deliver-to", WEBHOOKS)
-        raise ConfigurationError(f"{option} should look like {good}.")
-    return Service(f"{parts.scheme}://{parts.netloc}", key)
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigurationError("--service should look like http://127.0.0.1:8000.")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _guide(emulator: Emulator, folder: Path, deliver_to: str) -> str:
     program = "./run" if Path("run").exists() else "provisioning"
-    command = f"{program} emulator{'' if folder == Path('.local/emulator') else f' --folder {shlex.quote(str(folder))}'}"
+    command = f"{program} emulator{'' if folder == Path('.provisioning/emulator') else f' --folder {shlex.quote(str(folder))}'}"
     return f"""
   Page         {emulator.portal_origin}/#token={emulator.control_token}
   API          {emulator.url}
@@ -103,11 +94,11 @@ def _guide(emulator: Emulator, folder: Path, deliver_to: str) -> str:
 
   For a service to use it, in another terminal:
 
-    eval "$({command} env)"; {program} serve
+    (eval "$({command} env)"; {program} migrate && {program} serve)
 
   And to play:
 
-    {command} hire Ada Lovelace
+    {command} hire Jane Doe
     {command} --help
 
   Ctrl-C ends it; what it knows stays in {folder}.

@@ -44,7 +44,7 @@ def _switch(action: str, promise: str) -> None:
 
 
 _switch("enable-directory", "What changes in the directory reaches the service again.")
-_switch("disable-directory", "What changes in the directory does not reach the service any more.")
+_switch("disable-directory", "The sync is switched off: nobody in the directory can be changed until it is on again.")
 _switch("delete-directory", "The directory is gone, with everybody in it; no event says so.")
 
 
@@ -88,7 +88,8 @@ def portal(
     context: typer.Context,
     dialect: Annotated[Dialect | None, typer.Option(help="The words in which the page tells of what was done.")] = None,
     embed: Annotated[list[str] | None, typer.Option(metavar="ORIGIN", help="An origin that may embed it, instead of those so far.")] = None,
+    embed_nowhere: Annotated[bool, typer.Option("--embed-nowhere", help="No other origin may embed it any more.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """How the admin portal's page behaves: what is not given stays."""
-    act(context, "portal", given(dialect=dialect, embedding_origins=embed), as_json=as_json)
+    act(context, "portal", given(dialect=dialect, embedding_origins=[] if embed_nowhere else embed), as_json=as_json)

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from provisioning.emulator.parts import Parts
 
@@ -16,8 +16,21 @@ def _address(text: str) -> str:
     return text
 
 
-Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Text = Annotated[Words, Field(min_length=1)]
+def _one_line(text: str) -> str:
+    text = text.strip()
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):  # C0 and DEL: an event with NUL is none
+        raise ValueError("should be one line, without control characters")
+    return text
+
+
+def _something(text: str) -> str:
+    if not text:
+        raise ValueError("should not be empty")
+    return text
+
+
+Words = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
+Text = Annotated[Words, AfterValidator(_something)]
 Address = Annotated[Text, AfterValidator(_address)]
 Reference = Text
 Names = Annotated[tuple[Text, ...], Field(max_length=100)]

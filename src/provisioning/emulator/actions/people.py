@@ -1,6 +1,8 @@
 """What becomes of people."""
 
-from pydantic import BaseModel
+from typing import Self
+
+from pydantic import BaseModel, model_validator
 
 from provisioning.emulator import shapes
 from provisioning.emulator.actions.action import Action, Address, Json, Names, Reference, Text, Words
@@ -37,6 +39,12 @@ class Rename(_OfUser, Action):
     family_name: Text | None = None
     email: Address | None = None
 
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.given_name or self.family_name or self.email):
+            raise ValueError("say the new given_name, family_name or email")
+        return self
+
     def do(self, parts: Parts) -> Json:
         renamed = parts.people.rename(self.user, given_name=self.given_name, family_name=self.family_name, email=self.email)
         return shapes.user(parts, renamed)
@@ -57,6 +65,12 @@ class Regroup(_OfUser, Action):
 
     add: Names = ()
     remove: Names = ()
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.add or self.remove):
+            raise ValueError("say which groups to add or remove")
+        return self
 
     def do(self, parts: Parts) -> Json:
         return shapes.user(parts, parts.people.regroup(self.user, self.add, self.remove))

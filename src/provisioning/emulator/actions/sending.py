@@ -1,6 +1,8 @@
 """What goes wrong, and what is sent again."""
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import ConfigDict, model_validator
 
 from provisioning.emulator import faults, shapes
 from provisioning.emulator.actions.action import Action, Json, Text
@@ -8,18 +10,20 @@ from provisioning.emulator.parts import Parts
 
 
 class Switches(Action):
-    """How deliveries go wrong; what is left out stays as it is."""
+    """How deliveries go wrong; what is left out stays as it is. The fields are those of the emulator's own Switches."""
 
-    duplicates: float | None = None
-    reorder: float | None = None
-    delay: float | None = None
-    drop: float | None = None
-    retry_scale: float | None = None
-    at_once: int | None = None
-    paused: bool | None = None
+    model_config = ConfigDict(extra="allow")
 
     def do(self, parts: Parts) -> Json:
-        return parts.deliveries.switch(self.model_dump(exclude_none=True)).model_dump()
+        return parts.deliveries.switch(self.model_extra or {}).model_dump()
+
+
+class Reset(Action):
+    """Deliveries and API as at the start: nothing goes wrong."""
+
+    def do(self, parts: Parts) -> Json:
+        parts.faults.clear()
+        return parts.deliveries.switch(parts.deliveries.usual.model_dump()).model_dump()
 
 
 class Fault(Action):
@@ -27,6 +31,12 @@ class Fault(Action):
 
     door: faults.Door
     fault: faults.Fault | None
+
+    @model_validator(mode="after")
+    def _known_there(self) -> Self:
+        if self.fault and self.fault not in faults.KNOWN[self.door]:
+            raise ValueError(f"at the door {self.door} there are {', '.join(faults.KNOWN[self.door])}")
+        return self
 
     def do(self, parts: Parts) -> Json:
         parts.faults.set(self.door, self.fault)

@@ -13,7 +13,7 @@ import * as portal from "./company/portal.js";
 
 const VIEWS = { people, groups, deliveries, switches, play, portal };
 const DEFAULT = "people";
-const FILE = ".local/emulator/token";
+const FILE = ".provisioning/emulator/token";
 
 let shown = route();
 let loaded = null; // what the view holds: version, view, and what it wants

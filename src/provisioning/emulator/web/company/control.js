@@ -15,9 +15,9 @@ export class Refused extends Error {
 export class Away extends Error {}
 
 export const token = {
-  get: () => localStorage.getItem(KEPT),
-  keep: (value) => localStorage.setItem(KEPT, value),
-  drop: () => localStorage.removeItem(KEPT),
+  get: () => sessionStorage.getItem(KEPT),
+  keep: (value) => sessionStorage.setItem(KEPT, value),
+  drop: () => sessionStorage.removeItem(KEPT),
 };
 
 /** The answer to a GET. Raises Refused, Away. */

@@ -39,6 +39,7 @@ export function settle(state = desk.state) {
 const DONE_FOR = 10_000; // milliseconds
 
 const notes = new Map();
+const LASTING = new Set(["token", "page"]);
 const busy = new Set();
 
 /** Whether something is under way at this place. */
@@ -72,6 +73,8 @@ export async function act(place, action, body, done) {
   desk.redraw();
   try {
     const result = await tell(action, body);
+    // What was refused before may be possible now: old refusals would only be wrong.
+    for (const [elsewhere, said] of notes) if (said.kind === "error" && !LASTING.has(elsewhere)) notes.delete(elsewhere);
     if (done) say(place, "done", done);
     return result;
   } catch (error) {

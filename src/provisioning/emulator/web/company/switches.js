@@ -4,12 +4,12 @@ import { h } from "./elements.js";
 import { act, button, desk, note } from "./desk.js";
 
 const SWITCHES = [
-  ["duplicates", "Duplicates", 0, { min: 0, max: 1, step: 0.05 }, "The share of deliveries that arrive once more."],
-  ["drop", "Drop", 0, { min: 0, max: 1, step: 0.05 }, "The share of attempts that are lost: half on their way, half with the answer."],
-  ["reorder", "Reorder", 0, { min: 0, max: 3600, step: 0.5 }, "Seconds: each delivery is held back for a random time of up to so many."],
-  ["delay", "Delay", 0, { min: 0, max: 3600, step: 0.5 }, "Seconds by which each attempt is late."],
-  ["retry_scale", "Retry scale", 0.001, { min: 0, max: 1, step: "any" }, "1 waits 27.6 hours in all, as Scalekit; 0.001 waits 99 seconds."],
-  ["at_once", "At once", 8, { min: 1, max: 64, step: 1 }, "How many deliveries are under way at a time."],
+  ["duplicates", "Duplicates", { min: 0, max: 1, step: 0.05 }, "The share of deliveries that arrive once more."],
+  ["drop", "Drop", { min: 0, max: 1, step: 0.05 }, "The share of attempts that are lost: half on their way, half with the answer."],
+  ["reorder", "Reorder", { min: 0, max: 3600, step: 0.5 }, "Seconds: each delivery is held back for a random time of up to so many."],
+  ["delay", "Delay", { min: 0, max: 3600, step: 0.5 }, "Seconds by which each attempt is late."],
+  ["retry_scale", "Retry scale", { min: 0, max: 1, step: "any" }, "1 waits 27.6 hours in all, as Scalekit; 0.001 waits 99 seconds."],
+  ["at_once", "At once", { min: 1, max: 64, step: 1 }, "How many deliveries are under way at a time."],
 ];
 
 const COMMON = {
@@ -52,7 +52,7 @@ export function view() {
       { class: "card" },
       h("h3", {}, "Deliveries"),
       h("p", { class: "quiet" }, "Scalekit delivers at least once and in no order. Make it worse."),
-      h("div", { class: "switches" }, SWITCHES.map(numberSwitch)),
+      h("div", { class: "switches" }, SWITCHES.map(numberSwitch), pause()),
     ),
     h(
       "section",
@@ -73,7 +73,7 @@ async function change(place, action, body, done, kept) {
   if (sending.get(place) === kept) sending.delete(place);
 }
 
-function numberSwitch([name, label, usual, limits, what]) {
+function numberSwitch([name, label, limits, what]) {
   const place = `switch ${name}`;
   const now = sending.get(place) ?? desk.state.switches[name];
   const onchange = (event) => {
@@ -84,7 +84,7 @@ function numberSwitch([name, label, usual, limits, what]) {
   const input = h("input", { type: "number", ...limits, value: now, onchange, "aria-describedby": `about-${name}` });
   return h(
     "div",
-    { class: Number(now) === usual ? "switch" : "switch changed", key: name },
+    { class: Number(now) === desk.state.usual[name] ? "switch" : "switch changed", key: name },
     h("label", { class: "field" }, h("span", {}, label), input),
     h("small", { id: `about-${name}` }, what),
     note(place),
@@ -109,11 +109,23 @@ function fault(door) {
   );
 }
 
-async function normal() {
-  const usual = Object.fromEntries(SWITCHES.map(([name, , value]) => [name, value]));
-  for (const door of Object.keys(DOORS)) await act("normal", "fault", { door, fault: null });
-  await act("normal", "switches", usual, "Everything is back to normal.");
+function pause() {
+  const place = "switch paused";
+  const now = sending.get(place) ?? desk.state.switches.paused;
+  const onchange = (event) => {
+    const { checked } = event.currentTarget;
+    change(place, "switches", { paused: checked }, checked ? "Nothing is sent." : "Deliveries go on.", checked);
+  };
+  return h(
+    "div",
+    { class: now ? "switch changed" : "switch", key: "paused" },
+    h("label", { class: "check" }, h("input", { type: "checkbox", checked: now, onchange }), h("span", {}, "Paused")),
+    h("small", {}, "What happens meanwhile waits, and is sent afterwards."),
+    note(place),
+  );
 }
+
+const normal = () => act("normal", "reset", {}, "Everything is back to normal.");
 
 function rotation() {
   const { rotating } = desk.state.endpoint;
@@ -123,7 +135,7 @@ function rotation() {
     ? `Every delivery carries two signatures now, of the old secret and of the new one. Finish it, and only the new one is left:
       a service that was not given it refuses everything.`
     : `To begin signs every delivery with the old secret and the next one, so that a service can change over without a gap.
-      ./run gives the service both.`;
+      There are two, which take turns; ./run gives the service both.`;
   return h(
     "section",
     { class: "card" },
