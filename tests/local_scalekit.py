@@ -21,9 +21,9 @@ def started_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's models, on import
         from provisioning.emulator.server import Emulator  # noqa: PLC0415  # 1.2 s, only for whoever asks for an emulator
+        from provisioning.emulator.switches import Switches  # noqa: PLC0415
 
-    with Emulator(tmp_path_factory.mktemp("emulator"), deliver_to=NOWHERE) as emulator:
-        emulator.deliveries.switch({"paused": True})  # there is no service
+    with Emulator(tmp_path_factory.mktemp("emulator"), deliver_to=NOWHERE, switches=Switches(paused=True)) as emulator:
         emulator.structure.add_organization(ORGANIZATION, ORGANIZATION)
         yield emulator
 

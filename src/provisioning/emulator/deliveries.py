@@ -26,6 +26,8 @@ from provisioning.errors import Conflict, NotFound
 
 ANSWER_WITHIN = 10.0  # seconds
 
+_chance = random.Random()  # noqa: S311  # chance, not secrecy
+
 
 class Deliveries:
     """Posts to `endpoint` from a thread of its own, between `start` and `stop`. What is still waiting then goes on at the next start."""
@@ -72,7 +74,7 @@ class Deliveries:
         fresh = [_first(event) for event in events]
         with self._changed:
             self._put(fresh)
-        self._schedule((delivery.id, random.uniform(0, self.switches.reorder)) for delivery in fresh)  # noqa: S311  # chance, not secrecy
+        self._schedule((delivery.id, _chance.uniform(0, self.switches.reorder)) for delivery in fresh)
 
     def switch(self, changes: Mapping[str, object]) -> Switches:
         """The switches from now on: as they are, but for `changes`. Raises pydantic's ValidationError."""
@@ -176,10 +178,10 @@ class Deliveries:
             return max(0.0, self._due[0][0] - time.monotonic()) if self._due and not self.switches.paused else None
 
     async def _attempt(self, webhook_id: str, client: httpx.AsyncClient, idle: list[httpx.AsyncClient]) -> None:
-        lost = random.random() < self.switches.drop  # noqa: S311
+        lost = _chance.random() < self.switches.drop
         started, at = time.monotonic(), datetime.now(UTC)
         status, outcome, error = None, None, None
-        if lost and random.random() < 0.5:  # noqa: S311
+        if lost and _chance.random() < 0.5:
             error = "lost on its way"
         else:
             try:
@@ -220,11 +222,11 @@ class Deliveries:
                 pass  # this was its duplicate
             elif answered:
                 delivery = delivery.model_copy(update={"progress": Progress.DELIVERED})
-                if random.random() < self.switches.duplicates:  # noqa: S311
-                    self._schedule([(webhook_id, random.uniform(0, self.switches.reorder or 1))])  # noqa: S311
+                if _chance.random() < self.switches.duplicates:
+                    self._schedule([(webhook_id, _chance.uniform(0, self.switches.reorder or 1))])
             elif delivery.round < len(SCHEDULE):
                 wait = SCHEDULE[delivery.round] * self.switches.retry_scale
-                self._schedule([(webhook_id, wait * random.uniform(0.9, 1.1))])  # noqa: S311
+                self._schedule([(webhook_id, wait * _chance.uniform(0.9, 1.1))])
             else:
                 delivery = delivery.model_copy(update={"progress": Progress.GIVEN_UP})
             self._keep([delivery])
