@@ -10,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
 from provisioning import logs
-from provisioning.api import deliveries, directories, docs, groups, health, organizations, portal, problems, users, webhooks
+from provisioning.api import cors, deliveries, directories, docs, embed, groups, health, organizations, portal, problems, users, webhooks
+from provisioning.api.cors import Cors
 from provisioning.api.dependencies import Services
 from provisioning.api.edge import Edge, Limits
 from provisioning.api.readiness import Readiness
@@ -21,6 +22,7 @@ from provisioning.logs import RefusalLog
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.signature import Verifier
 from provisioning.settings import Settings, load_settings
+from provisioning.tokens import TokenVerifier
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -49,6 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=docs.DESCRIPTION,
         lifespan=lifespan,
         middleware=[
+            Middleware(Cors, origins=settings.allowed_origins),  # around all that refuses
             Middleware(Edge),
             Middleware(Limits, max_body_bytes=settings.max_body_bytes, allowed_hosts=settings.allowed_hosts),
         ],
@@ -58,7 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     docs.install(app)
-    for part in (webhooks, organizations, users, groups, directories, portal, deliveries, health):
+    for part in (webhooks, organizations, users, groups, directories, portal, cors, embed, deliveries, health):
         app.include_router(part.router)
     return app
 
@@ -72,6 +75,7 @@ def _services(settings: Settings, verifier: Verifier) -> Services:
         inbox=inbox,
         intake=Intake(inbox.receive, max_waiting=settings.max_waiting_deliveries),
         scalekit=ScalekitClient(settings),
+        tokens=TokenVerifier(settings),
         verifier=verifier,
         refusals=RefusalLog(),
         readiness=Readiness(database),

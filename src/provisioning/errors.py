@@ -5,6 +5,9 @@ ProvisioningError                the message is safe to show: never a value out 
 ├── Refused                      a webhook that is not provably Scalekit's: 400, nothing stored
 ├── Unreadable                   signed, but not an event we can read: kept as dead_lettered
 ├── Unavailable                  the database is away, stalled or over-loaded: 503, the sender tries again
+├── TokenRefused                 a visitor's token that is not good: 401
+├── KeysUnavailable              whether it is good cannot be said now: 503
+├── NotAllowed                   the caller is known, and may not do this: 403
 ├── NotFound                     no such record: 404
 ├── Conflict                     it contradicts what is there: 409
 ├── NotReplayable                its payload was not kept: 409
@@ -47,6 +50,23 @@ class Unavailable(ProvisioningError):
     def __init__(self, message: str = "The database is not available.", retry_after: int = 5) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TokenRefused(ProvisioningError):
+    """A visitor's token that is not good; the message is of fixed words, and says no more than whoever sent it knows."""
+
+
+class KeysUnavailable(ProvisioningError):
+    """The keys that tokens are checked with cannot be fetched. `retry_after` is in seconds."""
+
+    retry_after = 5
+
+    def __init__(self, message: str = "Tokens cannot be checked now: their issuer's keys are not available.") -> None:
+        super().__init__(message)
+
+
+class NotAllowed(ProvisioningError):
+    """The caller is known, and has no right to this."""
 
 
 class NotFound(ProvisioningError):

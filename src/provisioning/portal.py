@@ -1,4 +1,4 @@
-"""Making a portal link: where it may lead, and the one line of audit that says who has it.
+"""Who may have a portal link, where it may lead, and the one line of audit that says who has it.
 
 A link is a credential for an organization's whole login (scalekit.md, Admin portal): it goes to the caller and nowhere else.
 """
@@ -9,12 +9,21 @@ from urllib.parse import urlsplit
 import structlog
 
 from provisioning.directory import Feature, PortalLink
-from provisioning.errors import ScalekitRefused
+from provisioning.errors import NotAllowed, ScalekitRefused
 from provisioning.scalekit.client import ScalekitClient
+from provisioning.tokens import Visitor
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _log = structlog.get_logger(__name__)
+
+
+def check_visitor(visitor: Visitor, *, organization_id: str, roles: Collection[str]) -> None:
+    """Pass somebody of this organization who has one of `roles`. Raises NotAllowed for everybody else."""
+    if visitor.organization_id != organization_id:
+        raise NotAllowed("This token does not name this organization.")
+    if visitor.roles.isdisjoint(roles):
+        raise NotAllowed("None of this token's roles may open the admin portal.")
 
 
 async def make_link(

@@ -1,12 +1,17 @@
 """The operators' commands as operators type them: what they print, how they exit, and what they never say."""
 
+from __future__ import annotations
+
 import json
+import re
 import signal
 import socket
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
@@ -14,8 +19,12 @@ from sqlalchemy import text
 from operators import PAYLOADS, PROGRAM, SETTINGS, Command, Operator, free_port
 from provisioning.db.session import Database
 
+if TYPE_CHECKING:
+    from provisioning.emulator.server import Emulator
+
 SAMPLE = PAYLOADS / "organization.directory.user_created.okta.json"
-COMMANDS = ("serve", "dev", "migrate", "send", "check", "deliveries list", "deliveries show", "deliveries replay", "emulator")
+INBOX = ("deliveries list", "deliveries show", "deliveries replay")
+COMMANDS = ("serve", "dev", "migrate", "send", "portal-link", "check", *INBOX, "emulator")
 HEAVY = ("alembic", "fastapi", "grpc", "httpx", "pydantic", "rich", "scalekit", "sqlalchemy", "uvicorn")
 AWAY = {"sqlite": "sqlite:////nowhere/canary.db", "postgresql": "postgresql://canary-user:canary-password@127.0.0.1:1/canary"}
 
@@ -173,6 +182,51 @@ def test_check_says_what_is_wrong(tmp_path: Path, command: Command) -> None:
     assert "provisioning migrate" in lines[2]
     assert (misconfigured.code, away.code, unmigrated.returncode) == (1, 1, 1)
     assert "canary" not in misconfigured.stdout + away.stdout + unmigrated.stdout + unmigrated.stderr
+
+
+def test_a_portal_link_is_printed_with_what_to_know_of_it(emulator: Emulator, tmp_path: Path) -> None:
+    """It opens once, within 60 s, with the features asked for; the one line on stderr is the audit, without the link."""
+    operator = Operator(tmp_path, {**SETTINGS, **emulator.settings(), **emulator.trust()})
+    began = datetime.now(UTC)
+    # In processes of their own: the SDK warns while it is imported.
+    spoken = operator.run("portal-link", "org_1", "--feature", "dir_sync", "--feature", "sso")
+    parsed = operator.run("portal-link", "org_1", "--json")
+
+    assert (spoken.returncode, parsed.returncode) == (0, 0)
+    location, *told = spoken.stdout.splitlines()
+    link = json.loads(parsed.stdout)
+    assert location.startswith(emulator.portal_origin)
+    assert location != link["location"]
+    assert "once, within 60 s" in told[0]
+    assert re.search(r"until [0-9-]{10} [0-9:]{8} UTC", told[0])
+    assert "dashboard" in told[1]
+    assert set(link) == {"id", "location", "expires_at"}
+    assert timedelta() < datetime.fromisoformat(link["expires_at"]) - began <= timedelta(seconds=120)
+    made = emulator.links.open(location.rpartition("/")[2])
+    assert made
+    assert made.features == ("dir_sync", "sso")
+    (audit,) = [line for line in spoken.stderr.splitlines() if "portal_link_made" in line]
+    assert [json.loads(audit)[name] for name in ("caller", "organization_id", "features")] == ["command line", "org_1", ["dir_sync", "sso"]]
+    for secret in (location, location.rpartition("/")[2], SETTINGS["SCALEKIT_WEBHOOK_SECRET"], emulator.tokens.client_secret):
+        assert secret not in spoken.stderr
+
+
+def test_a_portal_link_that_cannot_be_is_said_in_one_line(emulator: Emulator, tmp_path: Path) -> None:
+    """What is missing, or what Scalekit said of it in our words; exit code 1, and nothing that looks like a link."""
+    configured = {**emulator.settings(), **emulator.trust()}
+    failures = {
+        "SCALEKIT_CLIENT_ID": Operator(tmp_path, SETTINGS).run("portal-link", "org_1"),
+        "does not know": Operator(tmp_path, {**SETTINGS, **configured}).run("portal-link", "org_0"),
+        "PROVISIONING_PORTAL_ORIGINS": Operator(
+            tmp_path, {**SETTINGS, **configured, "PROVISIONING_PORTAL_ORIGINS": "https://elsewhere.example"}
+        ).run("portal-link", "org_1"),
+        "cannot be reached": Operator(
+            tmp_path, {**SETTINGS, **configured, "SCALEKIT_ENVIRONMENT_URL": f"https://localhost:{free_port()}"}
+        ).run("portal-link", "org_1"),
+    }
+    for words, done in failures.items():
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+        assert words in done.stderr
 
 
 def test_a_reader_that_leaves_is_nothing_to_talk_about(tmp_path: Path) -> None:

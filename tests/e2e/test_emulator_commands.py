@@ -284,6 +284,7 @@ PLAYED = {
     "delete-directory {directory}": "dir_",
     "portal --dialect guide --embed https://app.example.com": "embedding_origins  https://app.example.com",
     "portal-link --organization Acme": "/magicLink/",
+    "visitor-token --organization Acme --role member": "eyJ",
     "switches --duplicates 0.1 --reorder 1 --delay 2 --drop 0.3 --at-once 4": "drop         0.3",
     "reset": "drop         0.0",
     "fault api rate_limit": "fault  rate_limit",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import jwt
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -216,6 +217,20 @@ def test_the_version_rises_with_everything_that_lists_show(control: httpx.Client
         done(control.post(f"/{action}", json=body))
         versions.append(done(control.get("/state"))["version"])
     assert versions == sorted(set(versions))
+
+
+def test_a_visitor_gets_a_token_for_an_hour(control: httpx.Client, emulator: Emulator, directory: dict[str, Any]) -> None:
+    """Of the organization and with the role that were asked for; the client's own doors do not open to it."""
+    answer = done(control.post("/visitor-token", json={"organization": directory["organization_id"], "role": "owner"}))
+    claims = jwt.decode(answer["token"], options={"verify_signature": False})
+    assert answer["expires_in"] == claims["exp"] - claims["iat"] == 3600
+    assert (claims["iss"], claims["aud"], claims["oid"], claims["roles"]) == (
+        emulator.url,
+        "portal-demo",
+        directory["organization_id"],
+        ["owner"],
+    )
+    assert not emulator.tokens.accepts(answer["token"])
 
 
 def test_no_view_shows_a_secret(control: httpx.Client, emulator: Emulator, directory: dict[str, Any]) -> None:

@@ -16,9 +16,11 @@ from provisioning.db.session import Database
 from provisioning.inbox import Inbox
 from provisioning.intake import Intake
 from provisioning.logs import RefusalLog
+from provisioning.portal import check_visitor
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.signature import Verifier
 from provisioning.settings import ApiKey, Settings
+from provisioning.tokens import TokenVerifier, Visitor
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Services:
     inbox: Inbox
     intake: Intake
     scalekit: ScalekitClient
+    tokens: TokenVerifier
     verifier: Verifier
     refusals: RefusalLog
     readiness: Readiness
@@ -42,15 +45,24 @@ async def services(request: Request) -> Services:
 
 ServicesDep = Annotated[Services, Depends(services)]
 
-_bearer = HTTPBearer(scheme_name="API key", description="A key of `PROVISIONING_API_KEYS`.", auto_error=False)
+Caller = ApiKey | Visitor
+"""Whoever asks; the `name` of either is fit for logs and audit."""
+
+_api_key = HTTPBearer(scheme_name="API key", description="A key of `PROVISIONING_API_KEYS`.", auto_error=False)
+_token = HTTPBearer(
+    scheme_name="Visitor's token",
+    bearerFormat="JWT",
+    description="Of `PROVISIONING_JWT_ISSUER` for `PROVISIONING_JWT_AUDIENCE`, RS256 or ES256.",
+    auto_error=False,
+)
 
 
-async def _caller(request: Request) -> ApiKey:
+async def _key(request: Request) -> ApiKey:
     """Return the calling API key. Raises 401 without a known one, 503 when no caller is configured."""
     settings = (await services(request)).settings
     if not settings.api_keys:
         raise HTTPException(503, "No caller is configured: set PROVISIONING_API_KEYS.")
-    credentials = await _bearer(request)
+    credentials = await _api_key(request)
     key = settings.find_api_key(credentials.credentials) if credentials else None
     if key is None:
         raise HTTPException(401, "This needs a valid API key as bearer token.", {"WWW-Authenticate": "Bearer"})
@@ -58,20 +70,50 @@ async def _caller(request: Request) -> ApiKey:
     return key
 
 
-def requires(scope: Literal["read", "portal", "operate"]) -> Callable[..., Awaitable[ApiKey]]:
+async def _key_or_visitor(request: Request) -> Caller:
+    """Return the calling API key, or whoever the token is of.
+
+    Raises 401 without a known key or a good token (TokenRefused), 503 when no caller is configured or tokens cannot be checked now.
+    """
+    parts = await services(request)
+    if not parts.tokens.configured and parts.settings.api_keys:
+        return await _key(request)
+    if not parts.tokens.configured:
+        words = "No caller is configured: set PROVISIONING_API_KEYS, or PROVISIONING_JWT_ISSUER and PROVISIONING_JWT_AUDIENCE."
+        raise HTTPException(503, words)
+    credentials = await _token(request)
+    if credentials is None:
+        raise HTTPException(401, "This needs an API key or a visitor's own token as bearer token.", {"WWW-Authenticate": "Bearer"})
+    token = credentials.credentials
+    caller = parts.settings.find_api_key(token) or await parts.tokens.verify(token)
+    bind_contextvars(caller=caller.name)
+    return caller
+
+
+def requires(scope: Literal["read", "operate"]) -> Callable[..., Awaitable[ApiKey]]:
     """Return a dependency that gives the calling API key, if it has `scope`.
 
     Raises 401 without a known key, 403 for a known key without the scope, 503 when no caller is configured.
     """
 
-    async def caller(request: Request, _: Annotated[object, Depends(_bearer)]) -> ApiKey:
-        key = getattr(request.state, "caller", None) or await _caller(request)
-        if scope not in key.scopes:
-            raise HTTPException(403, f"This API key lacks the scope `{scope}`.")
+    async def caller(request: Request, _: Annotated[object, Depends(_api_key)]) -> ApiKey:
+        key = getattr(request.state, "caller", None) or await _key(request)
+        _check_scope(key, scope)
         _check_parameters(request)
         return key
 
     return caller
+
+
+async def portal_caller(request: Request, _: Annotated[object, Depends(_api_key)], __: Annotated[object, Depends(_token)]) -> Caller:
+    """Return the caller of a PortalRoute."""
+    _check_parameters(request)
+    return cast(Caller, request.state.caller)
+
+
+def _check_scope(key: ApiKey, scope: Literal["read", "portal", "operate"]) -> None:
+    if scope not in key.scopes:
+        raise HTTPException(403, f"This API key lacks the scope `{scope}`.")
 
 
 def _check_parameters(request: Request) -> None:
@@ -88,15 +130,36 @@ def _check_parameters(request: Request) -> None:
 class CallerFirst(APIRoute):
     """A route that asks who is calling before it reads what they send: FastAPI by itself tells anybody what is wrong with their body."""
 
+    async def who(self, request: Request) -> Caller:
+        """Return the caller. Raises what keeps everybody else out."""
+        return await _key(request)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler, behind the question."""
         handler = super().get_route_handler()
 
         async def known(request: Request) -> Response:
-            request.state.caller = await _caller(request)
+            request.state.caller = await self.who(request)
             return await handler(request)
 
         return known
+
+
+class PortalRoute(CallerFirst):
+    """The same for an organization's admin portal: it also asks, as early, whether the portal is the caller's to open."""
+
+    async def who(self, request: Request) -> Caller:
+        """Return an API key with the scope `portal`, or a visitor of the path's organization with one of PROVISIONING_PORTAL_ROLES.
+
+        Raises 401 (TokenRefused) for the unknown, 403 (NotAllowed) for the known, 503 (KeysUnavailable) when that cannot be said.
+        """
+        caller = await _key_or_visitor(request)
+        if isinstance(caller, Visitor):
+            roles = (await services(request)).settings.portal_roles
+            check_visitor(caller, organization_id=request.path_params["organization_id"], roles=roles)
+        else:
+            _check_scope(caller, "portal")
+        return caller
 
 
 # NUL is in no id: PostgreSQL cannot even be asked for it.

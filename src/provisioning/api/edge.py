@@ -20,6 +20,14 @@ from provisioning.logs import describe
 _UNLOGGED = {"/health/live", "/health/ready", "/webhooks/scalekit"}
 _ANY_HOST = {"/health/live", "/health/ready"}  # asked by address, by load balancers
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # no e-mail address can be one: it goes into the log
+# For whatever a page does not know better: what is served here is for those who asked, and is no page, frame or script of anybody's.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
 _log = structlog.get_logger(__name__)
@@ -69,7 +77,10 @@ class _Exchange:
         """Send on, with the id."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
         await self._send(message)
 
     def log(self) -> None:

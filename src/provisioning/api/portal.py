@@ -1,4 +1,7 @@
-"""Portal links over HTTP: a fresh one for every page load, given to the caller alone and never kept on the way."""
+"""Portal links over HTTP: a fresh one for every page load, given to the caller alone and never kept on the way.
+
+The one endpoint that browsers call, from the origins of PROVISIONING_ALLOWED_ORIGINS (api/cors.py).
+"""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,14 +9,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import ConfigDict, Field
 
-from provisioning.api.dependencies import CallerFirst, ServicesDep, requires
+from provisioning.api.dependencies import Caller, PortalRoute, ServicesDep, portal_caller
 from provisioning.api.problems import responses
 from provisioning.api.shapes import Shape
 from provisioning.directory import Feature
 from provisioning.portal import make_link
-from provisioning.settings import ApiKey
 
-router = APIRouter(tags=["Admin portal"], route_class=CallerFirst)
+PATH = "/v1/organizations/{organization_id}/portal-links"
+
+router = APIRouter(tags=["Admin portal"], route_class=PortalRoute)
 
 # Narrower than elsewhere, where an id is only looked up: this one goes into a call and into the audit.
 OrganizationId = Annotated[
@@ -47,7 +51,7 @@ class PortalLinkResponse(Shape):
 
 
 @router.post(
-    "/v1/organizations/{organization_id}/portal-links",
+    PATH,
     status_code=201,
     summary="Make a portal link",
     response_description="The link. `Cache-Control: no-store`.",
@@ -56,11 +60,14 @@ class PortalLinkResponse(Shape):
 async def make_portal_link(
     organization_id: OrganizationId,
     parts: ServicesDep,
-    caller: Annotated[ApiKey, Depends(requires("portal"))],
+    caller: Annotated[Caller, Depends(portal_caller)],
     response: Response,
     asked: PortalLinkRequest | None = None,
 ) -> PortalLinkResponse:
-    """Make a link that lets the organization's IT admin configure SSO and SCIM. Needs the scope `portal`."""
+    """Make a link that lets the organization's IT admin configure SSO and SCIM.
+
+    For an API key with the scope `portal`, or a visitor's own token that names this organization and one of `PROVISIONING_PORTAL_ROLES`.
+    """
     link = await make_link(
         parts.scalekit,
         origins=parts.settings.portal_origins,

@@ -53,6 +53,9 @@ class _Kind:
 KINDS: dict[type[errors.ProvisioningError], _Kind] = {
     errors.Refused: _Kind(HTTPStatus.BAD_REQUEST, "webhook-refused", "The webhook could not be verified"),
     errors.Unavailable: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "The database is not available"),
+    errors.TokenRefused: _Kind(HTTPStatus.UNAUTHORIZED, "token-refused", "The token is not valid"),
+    errors.KeysUnavailable: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "keys-unavailable", "Tokens cannot be checked now"),
+    errors.NotAllowed: _Kind(HTTPStatus.FORBIDDEN, "not-allowed", "The caller may not do this"),
     errors.NotFound: _Kind(HTTPStatus.NOT_FOUND, "not-found", "No such record"),
     errors.Conflict: _Kind(HTTPStatus.CONFLICT, "conflict", "It contradicts what is there"),
     errors.NotReplayable: _Kind(HTTPStatus.CONFLICT, "not-replayable", "The delivery cannot be replayed"),
@@ -122,7 +125,9 @@ async def _ours(request: Request, error: Exception) -> Response:
     elif isinstance(error, errors.ScalekitError):
         _log.warning("scalekit_failed", error=type(error).__name__, vendor_message=error.vendor_message)
     retry_after = getattr(error, "retry_after", None)
-    headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
+    headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+    if kind.status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     return problem(request_id(request), kind.status, slug=kind.type, title=kind.title, detail=str(error) or None, headers=headers)
 
 

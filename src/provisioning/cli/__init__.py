@@ -12,6 +12,7 @@ import typer
 
 from provisioning.cli.emulator import emulator
 from provisioning.cli.examples import examples
+from provisioning.directory import Feature
 from provisioning.errors import ProvisioningError, Unavailable
 
 app = typer.Typer(
@@ -126,6 +127,27 @@ def send_files(
     from provisioning.cli.send import send
 
     send(files, url or f"http://127.0.0.1:{os.environ.get('PORT') or 8000}/webhooks/scalekit", webhook_id)
+
+
+@app.command(
+    "portal-link",
+    epilog=examples("provisioning portal-link org_83543878963298576", "provisioning portal-link org_83543878963298576 --feature dir_sync"),
+)
+def make_portal_link(
+    organization: Annotated[str, typer.Argument(metavar="ORG", help="The customer's organization, by Scalekit's id.")],
+    features: Annotated[
+        list[Feature] | None,
+        typer.Option("--feature", help="What may be configured; as often as you like.", show_default="Scalekit decides"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API answers it.")] = False,
+) -> None:
+    """Print a link to the admin portal, to hand over in a call with the customer's admin: it opens once, within 60 s.
+
+    To send a link by mail, make a shareable one in Scalekit's dashboard instead: it lives 7 days.
+    """
+    from provisioning.cli.portal import portal_link
+
+    portal_link(organization, features or [], as_json=as_json)
 
 
 @app.command("check", epilog=examples("provisioning check", "provisioning check && provisioning serve"))

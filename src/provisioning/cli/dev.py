@@ -14,7 +14,7 @@ import typer
 from pydantic import SecretStr, TypeAdapter
 
 from provisioning import logs
-from provisioning.api import start
+from provisioning.api import portal_demo, start
 from provisioning.app import create_app
 from provisioning.cli import local
 from provisioning.cli.migrate import migrated
@@ -26,6 +26,7 @@ from provisioning.settings.values import ApiKeys
 SAMPLE = Path("tests/payloads/organization.directory.user_created.okta.json")
 SAMPLE_ORGANIZATION = "org_118460706403795901"
 LOG = local.FOLDER / "emulator.log"
+VISITORS_AUDIENCE = "portal-demo"  # whom the emulator's visitor tokens are for
 EMULATOR_ENDS_WITHIN = 15.0  # seconds
 EMULATOR_WITHIN = 60.0  # seconds: its imports take two, on a machine that does nothing else
 
@@ -61,8 +62,10 @@ def _serve(listener: socket.socket, emulator: Emulator | None) -> None:
     typer.echo(migrated(settings.database_url.get_secret_value()))
     typer.echo(_guide(port, emulator))
     logs.configure()
-    app = create_app(_with_emulator(settings, emulator) if emulator else settings)
-    start.install(app, emulator.url if emulator else None, emulator.runs if emulator else lambda: False)
+    settings = _with_emulator(settings, emulator) if emulator else settings
+    app, pages = create_app(settings), emulator.url if emulator else None
+    start.install(app, pages, emulator.runs if emulator else lambda: False)
+    portal_demo.install(app, settings, pages)
     run(listener, 1, app, at_end=emulator.end if emulator else lambda: None)
 
 
@@ -71,7 +74,10 @@ def _environment(emulator: Emulator | None) -> dict[str, str]:
     key = {"PROVISIONING_API_KEYS": f"dev:{local.api_key()}"}
     if emulator is None:
         return {**key, "SCALEKIT_WEBHOOK_SECRET": local.webhook_secret()}
-    return {**emulator.environment, **key, "DATABASE_URL": f"sqlite:///{local.FOLDER.resolve() / 'provisioning.db'}"}
+    database = {"DATABASE_URL": f"sqlite:///{local.FOLDER.resolve() / 'provisioning.db'}"}
+    issuer = emulator.environment["SCALEKIT_ENVIRONMENT_URL"]
+    visitors = {"PROVISIONING_JWT_ISSUER": issuer, "PROVISIONING_JWT_AUDIENCE": VISITORS_AUDIENCE}
+    return {**emulator.environment, **key, **database, **visitors}
 
 
 def _with_emulator(settings: Settings, emulator: Emulator) -> Settings:

@@ -1,4 +1,7 @@
-"""Scalekit's token endpoint and key set: client credentials in, a signed token out (RFC 6749 section 4.4, RFC 7517)."""
+"""Scalekit's token endpoint and key set: client credentials in, a signed token out (RFC 6749 section 4.4, RFC 7517).
+
+It also stands in for an application's login: `Tokens.for_visitor` makes what an application's own page would hold.
+"""
 
 import asyncio
 import secrets
@@ -19,6 +22,8 @@ from provisioning.emulator.store import Store
 
 LIFETIME = timedelta(hours=1)
 HANG_SECONDS = 0.05
+VISITORS_AUDIENCE = "portal-demo"
+VISITOR = "usr_100000000000000001"
 
 _REFUSALS = {
     Fault.RATE_LIMIT: (429, "rate_limited"),
@@ -53,9 +58,11 @@ class Tokens:
     def issue(self, lifetime: timedelta = LIFETIME) -> str:
         """A token that is accepted for `lifetime`."""
         self.issued += 1
-        now = datetime.now(UTC)
-        claims = {"iss": self._issuer, "sub": self.client_id, "iat": now, "exp": now + lifetime}
-        return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._key_id})
+        return self._signed({"sub": self.client_id}, lifetime)
+
+    def for_visitor(self, organization_id: str, role: str) -> str:
+        """What somebody of the organization with this role has after logging in: of no use as the client's, since it names an audience."""
+        return self._signed({"aud": VISITORS_AUDIENCE, "sub": VISITOR, "oid": organization_id, "roles": [role]}, LIFETIME)
 
     def accepts(self, token: str) -> bool:
         """Whether this token is ours and has not expired."""
@@ -64,6 +71,11 @@ class Tokens:
         except jwt.InvalidTokenError:
             return False
         return True
+
+    def _signed(self, claims: dict[str, object], lifetime: timedelta) -> str:
+        now = datetime.now(UTC)
+        dated = {"iss": self._issuer, "iat": now, "exp": now + lifetime, **claims}
+        return jwt.encode(dated, self._key, algorithm="RS256", headers={"kid": self._key_id})
 
     def key_set(self) -> dict[str, list[dict[str, object]]]:
         """The public half of the key, as a JWKS."""

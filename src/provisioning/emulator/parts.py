@@ -8,6 +8,7 @@ from provisioning.emulator.deliveries import Deliveries
 from provisioning.emulator.endpoint import Endpoint
 from provisioning.emulator.faults import Faults
 from provisioning.emulator.jobs import Jobs
+from provisioning.emulator.oauth import Tokens
 from provisioning.emulator.people import People
 from provisioning.emulator.portal import Portal
 from provisioning.emulator.service import Service
@@ -25,6 +26,7 @@ class Parts:
     endpoint: Endpoint
     faults: Faults
     portal: Portal
+    tokens: Tokens
     jobs: Jobs
     service: Service
 

@@ -96,6 +96,7 @@ class Emulator:
             self.endpoint,
             self.faults,
             self.portal,
+            self.tokens,
             self.jobs,
             self.service,
         )

@@ -83,3 +83,17 @@ def compare(context: typer.Context, organization: OfOrganization = None, as_json
 def portal_link(context: typer.Context, organization: OfOrganization = None, as_json: AsJson = False) -> None:
     """A link into the admin portal: it opens once, within a minute. Whoever has it can change the organization."""
     act(context, "portal-link", given(organization=organization), as_json=as_json, only="location")
+
+
+@command(epilog=examples("provisioning emulator visitor-token", "provisioning emulator visitor-token --organization Acme --role member"))
+def visitor_token(
+    context: typer.Context,
+    organization: OfOrganization = None,
+    role: Annotated[str, typer.Option(help="The role that it names.")] = "admin",
+    as_json: AsJson = False,
+) -> None:
+    """A token as an application's own login would give it to somebody of the organization, for an hour.
+
+    A service takes it with PROVISIONING_JWT_AUDIENCE=portal-demo, and SCALEKIT_ENVIRONMENT_URL as its PROVISIONING_JWT_ISSUER.
+    """
+    act(context, "visitor-token", {"role": role, **given(organization=organization)}, as_json=as_json, only="token")
