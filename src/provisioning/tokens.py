@@ -1,7 +1,8 @@
 """Whose a visitor's token is: signed with a key that its issuer publishes, from that issuer, for us, and of this hour (RFC 7519, RFC 8725).
 
 Keys are fetched when a token first needs one, again when they have aged, and when a token names one that is not among them: often enough
-to follow a rotation or a revocation, too seldom for made-up tokens to become a flood. While they cannot be fetched, those known stay good.
+to follow a rotation or a revocation, too seldom for made-up tokens to become a flood. While they cannot be fetched, those known stay good,
+for a day.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ LEEWAY = 10.0  # seconds that the issuer's clock may differ
 MAX_TOKEN_CHARACTERS = 8192
 
 FETCH_WITHIN = 3.0  # seconds, all of it
+GONE_AFTER = 86_400.0  # seconds without an answer of the issuer's after which its keys are good no more
 MAX_AGE = 600.0  # seconds after which a key that its issuer has withdrawn is good no more
 PAUSE = 30.0  # seconds between two fetches for keys that are not there (contract.md)
 FIRST_PAUSE = 5.0  # seconds, while no key is known at all: nobody gets in, so an outage should not last longer here than there
@@ -98,6 +100,10 @@ class TokenVerifier:
         )
 
 
+class _NoKeys(KeysUnavailable):
+    """A key set without a key that is of use: the issuer has withdrawn what there was."""
+
+
 class _Keys:
     """The issuer's keys by their ids. Whoever needs a fetch while one is under way waits for that one; nobody else waits."""
 
@@ -105,13 +111,15 @@ class _Keys:
         self._url = url
         self._clock = clock
         self._keys: Mapping[str, jwt.PyJWK] = {}
-        self._old_at = self._may_fetch_at = clock()
+        self._old_at = self._gone_at = self._may_fetch_at = clock()
         self._failed = False
         self._fetching: asyncio.Task[None] | None = None
 
     async def find(self, key_id: str) -> jwt.PyJWK:
         """Return the key. Raises TokenRefused when the issuer has no such key, KeysUnavailable when it cannot be asked."""
         now = self._clock()
+        if now >= self._gone_at:
+            self._keys = {}
         if (key_id not in self._keys or now >= self._old_at) and (self._fetching or now >= self._may_fetch_at):
             self._fetching = self._fetching or asyncio.create_task(self._fetch())
             await asyncio.shield(self._fetching)  # whoever hangs up does not end it for the others
@@ -125,13 +133,15 @@ class _Keys:
             async with asyncio.timeout(FETCH_WITHIN):
                 self._keys = _parsed(await self._download())
         except Exception as error:  # broad: whatever network, endpoint and parsers come up with; those who wait are told below
+            if isinstance(error, _NoKeys):
+                self._keys = {}
             self._failed = True
             self._may_fetch_at = self._clock() + (FIRST_PAUSE if first else PAUSE)
             _log.warning("token_keys_unavailable", error=describe(error))
         else:
             self._failed = False
             now = self._clock()
-            self._old_at = now + MAX_AGE
+            self._old_at, self._gone_at = now + MAX_AGE, now + GONE_AFTER
             self._may_fetch_at = now if first else now + PAUSE  # the first fetch was for no unknown key: one directly after it is
         finally:
             self._fetching = None
@@ -166,7 +176,7 @@ def _parsed(key_set: bytes) -> dict[str, jwt.PyJWK]:
             if fits and key.key_id and not too_short:
                 keys[key.key_id] = key
     if not keys:
-        raise KeysUnavailable("PROVISIONING_JWT_JWKS_URL answers no key set with a key for RS256 or ES256.")
+        raise _NoKeys("PROVISIONING_JWT_JWKS_URL answers no key set with a key for RS256 or ES256.")
     return keys
 
 

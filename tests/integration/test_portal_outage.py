@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from databases import Databases
 from factories import event
 from live import listening
 from provisioning.app import create_app
@@ -27,24 +26,23 @@ WEBHOOKS = 20
 WITHIN = 60  # seconds, half of the patience of those that hang
 
 
-def test_a_scalekit_that_hangs_costs_webhooks_and_reading_nothing(emulator: Emulator, sqlite_databases: Databases) -> None:
+def test_a_scalekit_that_hangs_costs_webhooks_and_reading_nothing(emulator: Emulator, database_url: str) -> None:
     """Of 200 requests at once as many hang as there are threads for them, and get a 504 in the end; the others get a 503 at once.
 
     Webhooks are received, people are read and the service is ready while they hang.
     """
-    with sqlite_databases.fresh(migrated=True) as url:
-        chosen = settings(
-            url,
-            scalekit_environment_url=emulator.url,
-            scalekit_client_id=emulator.tokens.client_id,
-            scalekit_client_secret=emulator.tokens.client_secret,
-            portal_origins=emulator.portal_origin,
-        )
-        app = create_app(chosen)
-        # So patient that none of them ends while the test looks.
-        with listening(app) as service, closing(ScalekitClient(chosen, deadline=120)) as patient:
-            app.state.services = dataclasses.replace(app.state.services, scalekit=patient)
-            asyncio.run(_outage(emulator, service))
+    chosen = settings(
+        database_url,
+        scalekit_environment_url=emulator.url,
+        scalekit_client_id=emulator.tokens.client_id,
+        scalekit_client_secret=emulator.tokens.client_secret,
+        portal_origins=emulator.portal_origin,
+    )
+    app = create_app(chosen)
+    # So patient that none of them ends while the test looks.
+    with listening(app) as service, closing(ScalekitClient(chosen, deadline=120)) as patient:
+        app.state.services = dataclasses.replace(app.state.services, scalekit=patient)
+        asyncio.run(_outage(emulator, service))
 
 
 async def _outage(emulator: Emulator, service: str) -> None:

@@ -364,7 +364,10 @@ def test_an_issuer_in_trouble_means_to_try_again(desk: Desk, monkeypatch: pytest
     desk.verify(token())
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+WITHDRAWN = {"no keys", "keys that are none"}
+
+
+@pytest.mark.parametrize("trouble", sorted(TROUBLES.keys() - WITHDRAWN))
 def test_keys_in_use_stay_good_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
     """Also when they have aged; of other keys it is not known what they are."""
     monkeypatch.setattr(tokens, "FETCH_WITHIN", 0.5 if trouble in {"hangs", "drips"} else 30)
@@ -375,6 +378,27 @@ def test_keys_in_use_stay_good_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyP
     with pytest.raises(KeysUnavailable):
         desk.verify(token(STRANGERS_KEY, "unknown"))
     assert desk.issuer.fetches == 2
+
+
+@pytest.mark.parametrize("trouble", sorted(WITHDRAWN))
+def test_keys_that_were_withdrawn_are_good_no_more(desk: Desk, trouble: str) -> None:
+    """A key set that says that there are none is an answer, and not an outage."""
+    desk.verify(token())
+    desk.issuer.misbehaves = TROUBLES[trouble]
+    desk.now += tokens.MAX_AGE
+    with pytest.raises(KeysUnavailable):
+        desk.verify(token())
+
+
+def test_without_a_word_of_the_issuer_its_keys_are_good_for_a_day(desk: Desk) -> None:
+    """A leaked key must not be good for ever because its issuer cannot be asked."""
+    desk.verify(token())
+    desk.issuer.misbehaves = TROUBLES["fails"]
+    desk.now += tokens.GONE_AFTER - 1
+    desk.verify(token())
+    desk.now += 1
+    with pytest.raises(KeysUnavailable):
+        desk.verify(token())
 
 
 def test_an_address_that_nobody_listens_at_is_trouble_too(made: Callable[..., Desk]) -> None:

@@ -16,7 +16,8 @@
  *
  * It tells the page what happens with events that bubble (their details are in admin-portal.d.ts): portal-ready, sso-enabled, sso-disabled,
  * directory-enabled, directory-disabled, session-warning, session-expired, portal-error. They are hints from a browser: refresh what you
- * show, and decide nothing by them. A link is a credential; it is in the frame's `src`, and nowhere else.
+ * show, and decide nothing by them. A link is a credential; this module puts it into the frame's `src` and
+ * nowhere else; browsers list it in the page's own resource timing, where scripts of yours that report timings should leave it out.
  */
 
 /** @import { PortalErrorReason } from "./admin-portal.js" */
@@ -25,7 +26,7 @@ const RETRIES = 4; // new links in a row that come to nothing, before a person i
 const FIRST_PAUSE = 1_000; // milliseconds; each pause is twice as long, less up to half of it by chance
 const STEADY = 60_000; // a session that lasted this long was no failure
 const ANSWER_WITHIN = 30_000; // the service itself gives up on Scalekit after ten seconds
-const LOAD_WITHIN = 20_000; // of a portal that is silent for longer there is one more, which then stays
+const LOAD_WITHIN = 20_000; // a frame that has not loaded by then is tried anew; one that has, and is silent, stays, with a note
 const SHOWN_AFTER = 1_000; // a portal that says nothing is shown, this long after the frame has loaded
 const LONGEST_WAIT = 30; // seconds: what the service may ask for and nobody is told
 
@@ -37,8 +38,8 @@ export const words = {
   again: "That did not work. Trying again …",
   renewing: "The session has ended. Opening a new one …",
   retry: "Try again",
-  warning: "This session ends soon. Your changes are kept, and a new session opens by itself.",
-  warningAt: "This session ends at {time}. Your changes are kept, and a new session opens by itself.",
+  warning: "This session ends soon. Save what you are doing; a new session opens by itself.",
+  warningAt: "This session ends at {time}. Save what you are doing; a new session opens by itself.",
   busyFor: "The service is busy. Try again in {wait}.",
   errors: {
     configuration: "The settings cannot be opened: this page does not say where to find them.",
@@ -305,6 +306,7 @@ export class ScalekitAdminPortalElement extends HTMLElement {
     const trusted = new Set([url.origin, ...list(this.getAttribute("origins")).map(originOf)]);
     const began = Date.now();
     let ready = false;
+    let loaded = false;
     return until(signal, (end, _, own) => {
       /** @param {Record<string, unknown>} [news] */
       const alive = (news) => {
@@ -317,10 +319,9 @@ export class ScalekitAdminPortalElement extends HTMLElement {
       const silence = () => {
         const failure = new Failure("silent", { retry: true });
         if (ready) return;
-        if (this.#root.activeElement === frame) return alive(); // in the guides' words no portal is ever ready, but this one is in use
-        if (!last) return end(failure);
+        if (!loaded && !last) return end(failure); // what has loaded is left alone: in the guides' words no portal is ever ready
         this.#complain(failure, false);
-        this.#show("silent", failure.text); // and it stays: it may be one that merely says nothing
+        this.#show("silent", failure.text); // and it stays: somebody may be at work in it
         this.#again = () => end(undefined);
       };
       /** @param {MessageEvent} event */
@@ -338,7 +339,13 @@ export class ScalekitAdminPortalElement extends HTMLElement {
         else if (meaning !== "portal-ready") this.#tell(meaning, { id: text(news.id), provider: text(news.provider) });
       };
       window.addEventListener("message", heard, { signal: own });
-      frame.addEventListener("load", () => later(own, SHOWN_AFTER, shown), { signal: own, once: true });
+      const here = () => {
+        loaded = true;
+        later(own, SHOWN_AFTER, shown);
+      };
+      frame.addEventListener("load", here, { signal: own, once: true });
+      // Whoever works in the frame takes the focus from this window: then it is as good as ready, whether it says so or not.
+      window.addEventListener("blur", () => this.#root.activeElement === frame && alive(), { signal: own });
       later(own, LOAD_WITHIN, silence);
       this.#embed(frame, url);
     });
