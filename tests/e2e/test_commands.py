@@ -216,6 +216,7 @@ def test_a_portal_link_that_cannot_be_is_said_in_one_line(emulator: Emulator, tm
     configured = {**emulator.settings(), **emulator.trust()}
     failures = {
         "SCALEKIT_CLIENT_ID": Operator(tmp_path, SETTINGS).run("portal-link", "org_1"),
+        "no organization's id": Operator(tmp_path, SETTINGS).run("portal-link", "org 1"),
         "does not know": Operator(tmp_path, {**SETTINGS, **configured}).run("portal-link", "org_0"),
         "PROVISIONING_PORTAL_ORIGINS": Operator(
             tmp_path, {**SETTINGS, **configured, "PROVISIONING_PORTAL_ORIGINS": "https://elsewhere.example"}

@@ -743,9 +743,9 @@ def test_without_an_organization_there_is_nothing(visitor: Visitor) -> None:
     assert len(visitor.application.asked) == 1
 
 
-@pytest.mark.parametrize("endpoint", ["", "https://"])
-def test_without_an_endpoint_it_says_so(visitor: Visitor, endpoint: str) -> None:
-    """To people and to the page."""
+@pytest.mark.parametrize("endpoint", ["", "https://", "http://provisioning.example.com", "javascript:alert(1)"])
+def test_without_a_good_endpoint_it_says_so(visitor: Visitor, endpoint: str) -> None:
+    """To people and to the page. In clear, whoever is on the way would have the visitor's token, and the link."""
     visitor.open(endpoint=endpoint)
 
     visitor.says("does not say where to find them")

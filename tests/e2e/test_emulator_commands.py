@@ -283,6 +283,7 @@ PLAYED = {
     "enable-directory {directory}": "enabled          yes",
     "delete-directory {directory}": "dir_",
     "portal --dialect guide --embed https://app.example.com": "embedding_origins  https://app.example.com",
+    "portal --embed-nowhere": "embedding_origins  -",
     "portal-link --organization Acme": "/magicLink/",
     "visitor-token --organization Acme --role member": "eyJ",
     "switches --duplicates 0.1 --reorder 1 --delay 2 --drop 0.3 --at-once 4": "drop         0.3",

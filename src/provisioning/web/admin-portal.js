@@ -2,8 +2,9 @@
 /**
  * <scalekit-admin-portal>: Scalekit's admin portal in a frame of your own settings page, for as long as the page is open.
  *
- *     <script type="module" src="https://provisioning.example.com/embed/admin-portal.js"></script>
  *     <scalekit-admin-portal organization-id="org_123" endpoint="https://provisioning.example.com"></scalekit-admin-portal>
+ *     <script type="module">document.querySelector("scalekit-admin-portal").getToken = …</script>
+ *     <script type="module" src="https://provisioning.example.com/embed/admin-portal.js"></script>
  *
  * organization-id  the customer's organization; while there is none, nothing is shown
  * endpoint         where the service is: links come from POST {endpoint}/v1/organizations/{organization-id}/portal-links
@@ -455,10 +456,15 @@ const backoff = (failures) => FIRST_PAUSE * 2 ** (failures - 1) * (1 - Math.rand
 function address(endpoint, organization) {
   if (!endpoint || !URL.canParse(endpoint, document.baseURI)) throw new Failure("configuration");
   const url = new URL(endpoint, document.baseURI);
+  // In clear, everybody on the way would have token and link; and a path of dots is another path.
+  if (!secure(url) || /^\.+$/.test(organization)) throw new Failure("configuration");
   url.pathname = `${url.pathname.replace(/\/+$/, "")}/v1/organizations/${encodeURIComponent(organization)}/portal-links`;
   url.search = url.hash = "";
   return url;
 }
+
+/** Whether nobody on the way can read along. @param {URL} url */
+const secure = ({ protocol, hostname }) => protocol === "https:" || (protocol === "http:" && LOOPBACK.includes(hostname));
 
 /** The origin of a web address; undefined of anything else, whose origin is often written "null". @param {string} address */
 function originOf(address) {
@@ -473,8 +479,7 @@ function originOf(address) {
 function framable(location, origins) {
   if (typeof location !== "string") throw new Failure("unavailable");
   const url = URL.canParse(location) ? new URL(location) : null;
-  const secure = url?.protocol === "https:" || (url?.protocol === "http:" && LOOPBACK.includes(url.hostname));
-  if (!url || !secure || (origins.length && !origins.map(originOf).includes(url.origin))) throw new Failure("refused-location");
+  if (!url || !secure(url) || (origins.length && !origins.map(originOf).includes(url.origin))) throw new Failure("refused-location");
   return url;
 }
 

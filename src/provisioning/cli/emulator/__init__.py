@@ -21,7 +21,7 @@ emulator = typer.Typer(
     invoke_without_command=True,
     epilog=examples(
         "provisioning emulator",
-        'eval "$(provisioning emulator env)"; provisioning serve',
+        '(eval "$(provisioning emulator env)"; provisioning migrate && provisioning serve)',
         "provisioning emulator hire Jane Doe",
         "provisioning emulator sync --users 200 && provisioning emulator compare",
     ),

@@ -92,4 +92,5 @@ def portal(
     as_json: AsJson = False,
 ) -> None:
     """How the admin portal's page behaves: what is not given stays."""
-    act(context, "portal", given(dialect=dialect, embedding_origins=[] if embed_nowhere else embed), as_json=as_json)
+    origins = {"embedding_origins": []} if embed_nowhere else given(embedding_origins=embed)
+    act(context, "portal", {**given(dialect=dialect), **origins}, as_json=as_json)
