@@ -120,9 +120,11 @@ class _Keys:
         now = self._clock()
         if now >= self._gone_at:
             self._keys = {}
-        if (key_id not in self._keys or now >= self._old_at) and (self._fetching or now >= self._may_fetch_at):
-            self._fetching = self._fetching or asyncio.create_task(self._fetch())
-            await asyncio.shield(self._fetching)  # whoever hangs up does not end it for the others
+        known = key_id in self._keys
+        if (not known or now >= self._old_at) and (self._fetching or now >= self._may_fetch_at):
+            fetching = self._fetching = self._fetching or asyncio.create_task(self._fetch())
+            if not (known and self._failed):  # during an outage nobody waits for what they have
+                await asyncio.shield(fetching)  # whoever hangs up does not end it for the others
         if key := self._keys.get(key_id):
             return key
         raise KeysUnavailable if self._failed else TokenRefused(_NOT_OURS)

@@ -364,6 +364,18 @@ def test_an_issuer_in_trouble_means_to_try_again(desk: Desk, monkeypatch: pytest
     desk.verify(token())
 
 
+def test_during_an_outage_nobody_waits_for_a_key_they_have(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is known that the issuer does not answer, it is asked in the background."""
+    desk.verify(token())
+    desk.issuer.misbehaves = TROUBLES["fails"]
+    desk.now += tokens.MAX_AGE
+    desk.verify(token())
+    desk.issuer.misbehaves = TROUBLES["hangs"]
+    monkeypatch.setattr(tokens, "FETCH_WITHIN", 3600)
+    desk.now += tokens.PAUSE
+    desk.verify(token(), token())
+
+
 WITHDRAWN = {"no keys", "keys that are none"}
 
 
