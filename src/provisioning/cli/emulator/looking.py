@@ -1,4 +1,4 @@
-"""Declares the commands that change nothing."""
+"""Declares the commands that change nothing. What carries them out is imported when one runs."""
 # ruff: noqa: PLC0415
 
 from functools import partial

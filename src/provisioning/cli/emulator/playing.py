@@ -1,4 +1,4 @@
-"""Declares what takes a while."""
+"""Declares what takes a while. What carries it out is imported when it runs."""
 # ruff: noqa: PLC0415
 
 from functools import partial
