@@ -16,7 +16,7 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 from browser import Complaints
 from local_scalekit import NOWHERE
 from operators import KEY, SETTINGS, Operator, Running
-from provisioning.emulator.faults import Door
+from provisioning.emulator.faults import KNOWN, Door
 from provisioning.emulator.people import Newcomer
 from provisioning.emulator.records import Provider
 
@@ -305,6 +305,24 @@ def test_switches_faults_and_rotation(page: Page, quiet: Emulator) -> None:
     expect(page.get_by_text("Everything is back to normal.").first).to_be_visible()
     expect(page.locator(".switch.changed")).to_have_count(0)
     assert (quiet.deliveries.switches.duplicates, quiet.faults.current()[Door.API]) == (0, None)
+
+
+def test_every_fault_that_there_is_can_be_chosen(page: Page, quiet: Emulator) -> None:
+    """At each door those that are known there, in their order."""
+    opened(page, quiet, "switches")
+    labels = {
+        "Tokens": Door.OAUTH,
+        "Directory API": Door.API,
+        "Directories": Door.DIRECTORIES,
+        "List of users": Door.USERS,
+        "List of groups": Door.GROUPS,
+        "Clock": Door.CLOCK,
+    }
+    for label, door in labels.items():
+        offered = page.get_by_label(re.compile(rf"^{label}")).locator("option")
+        expect(offered).to_have_count(1 + len(KNOWN[door]))
+        assert offered.evaluate_all("all => all.map(({ value }) => value)") == ["", *KNOWN[door]]
+    assert set(labels.values()) == set(KNOWN)
 
 
 @ON_ONE

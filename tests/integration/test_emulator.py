@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,6 +13,7 @@ import jwt
 import pytest
 import time_machine
 
+from provisioning.emulator.faults import Door, Fault
 from provisioning.emulator.oauth import Tokens
 from provisioning.emulator.store import Store
 
@@ -95,3 +97,26 @@ def test_a_browser_gets_http_and_grpc_gets_http_2(emulator: Emulator, offered: l
 
     with socket.create_connection((host, int(port)), 5) as plain, context.wrap_socket(plain, server_hostname=host) as tls:
         assert tls.selected_alpn_protocol() == chosen
+
+
+@pytest.mark.parametrize(("fault", "minutes"), [(None, 0), (Fault.BEHIND, -10), (Fault.AHEAD, 10)])
+def test_every_https_answer_says_once_what_time_scalekit_has(
+    emulator: Emulator, web: httpx.Client, fault: Fault | None, minutes: int
+) -> None:
+    """The keys, a token, one that is refused, and what is not there; right unless told otherwise."""
+    emulator.faults.set(Door.CLOCK, fault)
+    before = datetime.now(UTC).replace(microsecond=0)
+    with web:
+        answers = [
+            web.get("/keys"),
+            web.post("/oauth/token", data=credentials(emulator)),
+            web.post("/oauth/token"),
+            web.get("/nowhere"),
+            web.get("/keys", headers={"Host": "elsewhere.example"}),
+        ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 400, 404, 400]
+    for answer in answers:
+        [said] = answer.headers.get_list("date")
+        assert before <= parsedate_to_datetime(said) - timedelta(minutes=minutes) <= datetime.now(UTC)
+        assert said.endswith(" GMT")

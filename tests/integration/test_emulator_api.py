@@ -6,6 +6,7 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,6 +55,7 @@ class Api:
         from scalekit.v1.events import events_pb2  # noqa: PLC0415
 
         self._requests, self._events = directories_pb2, events_pb2
+        self.retrying = True
         self._client: ScalekitClient = ScalekitClient(emulator.url, emulator.tokens.client_id, emulator.tokens.client_secret)
 
     def close(self) -> None:
@@ -79,7 +81,8 @@ class Api:
         service = self._client.directory.directory_service
         whose = {"organization_id": directory.organization_id, "directory_id": directory.id}
         request = getattr(self._requests, f"{method}Request")(**{**whose, **asked})
-        return self._client.core_client.grpc_exec(getattr(service, method).with_call, request)[0]
+        call = getattr(service, method).with_call
+        return self._client.core_client.grpc_exec(call, request, retry_on_unavailable=self.retrying)[0]
 
 
 def pages(call: Callable[..., Any], *arguments: object, **asked: object) -> Iterator[Any]:
@@ -104,6 +107,12 @@ def refusal(call: Callable[[], object]) -> str:
 def crowd(emulator: Emulator, directory: Directory, size: int) -> list[User]:
     """So many people at once, in no group."""
     return emulator.people.enrol((Newcomer("Person", str(n), f"person.{n}@example.com") for n in range(size)), directory.id)
+
+
+def everybody_and_groups(emulator: Emulator, directory: Directory, size: int) -> dict[str, list[str]]:
+    """The ids of so many people and as many groups, all new."""
+    groups = [emulator.structure.add_group(f"Group {number}", directory.id).id for number in range(size)]
+    return {"users": [user.id for user in crowd(emulator, directory, size)], "groups": groups}
 
 
 def hired(emulator: Emulator, directory: Directory, name: str, *groups: Group) -> User:
@@ -494,3 +503,90 @@ def test_a_burst_is_paged_through_completely(emulator: Emulator, api: Api, direc
     listed = [event.id for answer in pages(api.events, organization_id=directory.organization_id, page_size=3) for event in answer.events]
 
     assert listed == [event.id for event in sorted(sent, key=lambda event: event.occurred_at, reverse=True)]
+
+
+@pytest.mark.parametrize("what", ["users", "groups"])
+@pytest.mark.parametrize(("fault", "share"), [(Fault.CUT_SHORT, 0.4), (Fault.EMPTY, 0)])
+def test_a_list_that_falls_short_says_nothing_of_it(
+    emulator: Emulator, api: Api, directory: Directory, what: str, fault: Fault, share: float
+) -> None:
+    """It ends with 200, without a next page, in agreement with itself; the directory counts as it should, and the other list is whole."""
+    everything = everybody_and_groups(emulator, directory, 100)
+    others = "groups" if what == "users" else "users"
+
+    with emulator.faults.during(Door(what), fault):
+        answers = list(pages(getattr(api, what), directory, page_size=30, include_detail=True))
+        shown = api.directory(directory.organization_id, directory.id)
+        untouched = list(pages(getattr(api, others), directory, page_size=30))
+
+    assert [each.id for answer in answers for each in getattr(answer, what)] == everything[what][: int(100 * share)]
+    assert {answer.total_size for answer in answers} == {100 * share}
+    assert (shown.total_users, shown.total_groups) == (100, 100)
+    assert [each.id for answer in untouched for each in getattr(answer, others)] == everything[others]
+    assert len(list(pages(getattr(api, what), directory, page_size=30))) == 4
+
+
+@pytest.mark.parametrize("what", ["users", "groups"])
+def test_later_pages_fail_while_the_first_is_there(emulator: Emulator, api: Api, directory: Directory, what: str) -> None:
+    """For ever, or to the first two calls since the fault was set."""
+    everything = everybody_and_groups(emulator, directory, 70)[what]
+    call = partial(getattr(api, what), directory, page_size=30)
+    first = call()
+    second = partial(call, page_token=first.next_page_token)
+    api.retrying = False
+
+    with emulator.faults.during(Door(what), Fault.LATER_PAGES_FAIL):
+        for _ in range(4):
+            assert refusal(second) == "UNAVAILABLE"
+        assert call() == first
+    for _ in range(2):
+        with emulator.faults.during(Door(what), Fault.LATER_PAGES_FAIL_TWICE):
+            assert call() == first
+            assert [refusal(second) for _ in range(2)] == ["UNAVAILABLE"] * 2
+            assert [each.id for answer in pages(call) for each in getattr(answer, what)] == everything
+
+
+@pytest.mark.parametrize("what", ["users", "groups"])
+@pytest.mark.parametrize("size", [5, 70])
+def test_a_page_leads_to_itself_for_ever(emulator: Emulator, api: Api, directory: Directory, what: str, size: int) -> None:
+    """The first, the second, and one on which everything is."""
+    everything = everybody_and_groups(emulator, directory, size)[what]
+    call = partial(getattr(api, what), directory, page_size=30)
+    second = call().next_page_token
+
+    with emulator.faults.during(Door(what), Fault.SAME_PAGE):
+        walk = list(islice(pages(call), 4))
+        assert not second or call(page_token=second).next_page_token == second
+
+    assert [[each.id for each in getattr(answer, what)] for answer in walk] == [everything[:30]] * 4
+    assert len({answer.next_page_token for answer in walk}) == 1
+
+
+@pytest.mark.parametrize(("fault", "counted"), [(Fault.TOTAL_ONE_MORE, 4), (Fault.TOTAL_ZERO, 0)])
+def test_a_directory_counts_its_users_wrong(emulator: Emulator, api: Api, directory: Directory, fault: Fault, counted: int) -> None:
+    """Alone as in the list, both times that it says it. The groups it counts right, and whoever is there is listed."""
+    everybody_and_groups(emulator, directory, 3)
+
+    with emulator.faults.during(Door.DIRECTORIES, fault):
+        shown = api.directory(directory.organization_id, directory.id)
+        assert shown == api.directories(directory.organization_id)[0]
+        assert api.users(directory).total_size == len(api.users(directory).users) == 3
+
+    assert (shown.total_users, shown.stats.total_users) == (counted, counted)
+    assert (shown.total_groups, shown.stats.total_groups) == (3, 3)
+
+
+def test_users_come_without_the_details_that_were_asked_for(emulator: Emulator, api: Api, directory: Directory) -> None:
+    """Or with details that do not say who is active; all else is as always, and who asks for none gets none."""
+    hired(emulator, directory, "Ann")
+    (usual,) = api.users(directory, include_detail=True).users
+    (bare,) = api.users(directory).users
+
+    with emulator.faults.during(Door.USERS, Fault.DETAIL_MISSING):
+        (without,) = api.users(directory, include_detail=True).users
+    with emulator.faults.during(Door.USERS, Fault.ACTIVE_MISSING):
+        (silent,) = api.users(directory, include_detail=True).users
+        assert api.users(directory).users == [bare]
+
+    assert without == bare
+    assert as_json(silent.user_detail) == {key: value for key, value in as_json(usual.user_detail).items() if key != "active"}

@@ -10,6 +10,7 @@ import typer
 from provisioning import cli
 from provisioning.app import create_app
 from provisioning.dispatcher import HANDLERS
+from provisioning.emulator.faults import KNOWN
 from provisioning.emulator.scenarios import SCENARIOS
 from provisioning.inbox import Outcome
 from provisioning.settings import VARIABLES, Settings
@@ -87,6 +88,12 @@ def test_the_scenarios_are_those_that_there_are() -> None:
     """The table names each."""
     [row] = [row[1] for row in rows(section("A local Scalekit")) if "scenario" in row[0]]
     assert row.split("stories: ")[1].split(", ") == list(SCENARIOS)
+
+
+def test_the_faults_are_those_that_there_are() -> None:
+    """The emulator's second table has a row for each door, with every fault that is known there."""
+    doors = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", section("A local Scalekit"), re.MULTILINE)
+    assert {door: re.findall(r"`(\w+)`", faults) for door, faults in doors} == {door: list(faults) for door, faults in KNOWN.items()}
 
 
 def shown() -> list[str]:

@@ -1,7 +1,7 @@
 """scalekit.v1.directories.DirectoryService, to read: what the directories hold now, page by page."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import grpc
@@ -10,8 +10,9 @@ from scalekit.v1.directories.directories_pb2_grpc import DirectoryServiceService
 
 from provisioning.emulator.company import Company
 from provisioning.emulator.facts import Facts, Ticks
+from provisioning.emulator.faults import Door, Fault, Faults
 from provisioning.emulator.history import message, nanoseconds, timestamp
-from provisioning.emulator.paging import Listing, refuse
+from provisioning.emulator.paging import Listing, PageRequest, refuse
 from provisioning.emulator.records import Directory, Group, User
 
 R = TypeVar("R", User, Group)
@@ -23,8 +24,9 @@ GROUPS = Listing("dirgroup", default=10, most=30)
 class Directories(DirectoryServiceServicer):  # type: ignore[misc]  # the SDK ships no types
     """What is not overridden here answers UNIMPLEMENTED. Pages lead forward only."""
 
-    def __init__(self, company: Company) -> None:
+    def __init__(self, company: Company, faults: Faults) -> None:
         self._company = company
+        self._faults = faults
 
     def ListDirectories(  # noqa: N802  # gRPC's names, here and below
         self, request: api.ListDirectoriesRequest, context: grpc.ServicerContext
@@ -46,10 +48,14 @@ class Directories(DirectoryServiceServicer):  # type: ignore[misc]  # the SDK sh
         users = _later(self._listed(directory), request)
         if request.HasField("directory_group_id"):
             users = [user for user in users if request.directory_group_id in user.groups]
-        found, token = USERS.page(users, request, context)
+        fault = self._faults.at(Door.USERS)
+        found, total, token = self._page(Door.USERS, fault, USERS, users, request, context)
         groups = {group.id: group for group in self._company.groups(directory.id)}
-        shown = [_user(user, groups, detailed=request.include_detail) for user in found]
-        return api.ListDirectoryUsersResponse(users=shown, total_size=len(users), next_page_token=token)
+        shown = [_user(user, groups, detailed=request.include_detail and fault is not Fault.DETAIL_MISSING) for user in found]
+        if fault is Fault.ACTIVE_MISSING and request.include_detail:
+            for user in shown:
+                del user.user_detail["active"]
+        return api.ListDirectoryUsersResponse(users=shown, total_size=total, next_page_token=token)
 
     def ListDirectoryGroups(  # noqa: N802
         self, request: api.ListDirectoryGroupsRequest, context: grpc.ServicerContext
@@ -57,10 +63,28 @@ class Directories(DirectoryServiceServicer):  # type: ignore[misc]  # the SDK sh
         """All groups; each with the number of its members, never with the members. NOT_FOUND: as above."""
         directory = self._find(request.organization_id, request.directory_id, context)
         groups = _later(self._company.groups(directory.id), request)
-        found, token = GROUPS.page(groups, request, context)
+        found, total, token = self._page(Door.GROUPS, self._faults.at(Door.GROUPS), GROUPS, groups, request, context)
         members = Counter(group for user in self._listed(directory) for group in user.groups)
         shown = [_group(group, members[group.id], detailed=request.include_detail) for group in found]
-        return api.ListDirectoryGroupsResponse(groups=shown, total_size=len(groups), next_page_token=token)
+        return api.ListDirectoryGroupsResponse(groups=shown, total_size=total, next_page_token=token)
+
+    def _page(
+        self, door: Door, fault: Fault | None, listing: Listing, rows: Sequence[R], request: PageRequest, context: grpc.ServicerContext
+    ) -> tuple[list[R], int, str]:
+        """What is on the page, how long the list is, and the token of the next page. A list that falls short agrees with itself."""
+        match fault:
+            case Fault.CUT_SHORT:
+                rows = rows[: len(rows) * 2 // 5]
+            case Fault.EMPTY:
+                rows = ()
+            case Fault.LATER_PAGES_FAIL if request.page_token:
+                refuse(context, grpc.StatusCode.UNAVAILABLE, f"The emulator was told to misbehave: {fault}.")
+            case Fault.LATER_PAGES_FAIL_TWICE if request.page_token and self._faults.among_first(2, door):
+                refuse(context, grpc.StatusCode.UNAVAILABLE, f"The emulator was told to misbehave: {fault}.")
+        found, token = listing.page(rows, request, context)
+        if fault is Fault.SAME_PAGE:
+            token = request.page_token or listing.first_page
+        return found, len(rows), token
 
     def _find(self, organization_id: str, directory_id: str, context: grpc.ServicerContext) -> Directory:
         found = next((each for each in self._company.directories(organization_id) if each.id == directory_id), None)
@@ -71,6 +95,12 @@ class Directories(DirectoryServiceServicer):  # type: ignore[misc]  # the SDK sh
 
     def _directory(self, directory: Directory) -> api.Directory:
         users, groups = self._listed(directory), self._company.groups(directory.id)
+        total = len(users)
+        match self._faults.at(Door.DIRECTORIES):
+            case Fault.TOTAL_ONE_MORE:
+                total += 1
+            case Fault.TOTAL_ZERO:
+                total = 0
         users_at = max((user.updated_at for user in users), default=directory.updated_at)
         groups_at = max((group.updated_at for group in groups), default=directory.updated_at)
         return api.Directory(
@@ -82,10 +112,10 @@ class Directories(DirectoryServiceServicer):  # type: ignore[misc]  # the SDK sh
             enabled=directory.enabled,
             status=api.DirectoryStatus.Name(api.COMPLETED),
             last_synced_at=timestamp(max(users_at, groups_at, directory.updated_at)),
-            total_users=len(users),
+            total_users=total,
             total_groups=len(groups),
             stats=api.Stats(
-                total_users=len(users),
+                total_users=total,
                 total_groups=len(groups),
                 user_updated_at=timestamp(users_at),
                 group_updated_at=timestamp(groups_at),

@@ -1,6 +1,7 @@
 """How the emulator misbehaves, switched while it runs: what a client must survive, met on the real wire."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -11,10 +12,14 @@ class Door(StrEnum):
 
     OAUTH = "oauth"
     API = "api"
+    DIRECTORIES = "directories"  # what a directory says of itself, alone and in the list
+    USERS = "users"  # the list of a directory's users
+    GROUPS = "groups"
+    CLOCK = "clock"  # the Date of every HTTP answer
 
 
 class Fault(StrEnum):
-    """The first four are known at both doors, the next three where tokens are handed out, the last three where links are."""
+    """What goes wrong; KNOWN says where."""
 
     HANG = "hang"  # silent until the fault is changed
     RATE_LIMIT = "rate_limit"
@@ -26,12 +31,28 @@ class Fault(StrEnum):
     LINK_EMPTY = "link_empty"  # an answer without a location
     LINK_WITHOUT_EXPIRY = "link_without_expiry"
     LINK_ELSEWHERE = "link_elsewhere"  # a location on an origin that is not the portal's
+    TOTAL_ONE_MORE = "total_one_more"  # total_users counts one more than are listed
+    TOTAL_ZERO = "total_zero"  # total_users is 0: protobuf does not tell this from absent
+    CUT_SHORT = "cut_short"  # the list ends after 40 % of its entries, and says nothing of it
+    EMPTY = "empty"  # the first page has nothing on it, and is the last
+    LATER_PAGES_FAIL = "later_pages_fail"  # every page but the first is unavailable
+    LATER_PAGES_FAIL_TWICE = "later_pages_fail_twice"  # only to the first two calls for any of them
+    SAME_PAGE = "same_page"  # each page leads to itself again
+    DETAIL_MISSING = "detail_missing"  # no user_detail, though asked for
+    ACTIVE_MISSING = "active_missing"  # user_detail does not say `active`
+    BEHIND = "behind"  # by ten minutes
+    AHEAD = "ahead"  # likewise
 
 
-_EVERYWHERE = (Fault.HANG, Fault.RATE_LIMIT, Fault.AWAY, Fault.REFUSE)
+_EVERY_CALL = (Fault.HANG, Fault.RATE_LIMIT, Fault.AWAY, Fault.REFUSE)
+_EVERY_LIST = (Fault.CUT_SHORT, Fault.EMPTY, Fault.LATER_PAGES_FAIL, Fault.LATER_PAGES_FAIL_TWICE, Fault.SAME_PAGE)
 KNOWN = {
-    Door.OAUTH: (*_EVERYWHERE, Fault.MISSING, Fault.UNREADABLE, Fault.EXPIRED),
-    Door.API: (*_EVERYWHERE, Fault.LINK_EMPTY, Fault.LINK_WITHOUT_EXPIRY, Fault.LINK_ELSEWHERE),
+    Door.OAUTH: (*_EVERY_CALL, Fault.MISSING, Fault.UNREADABLE, Fault.EXPIRED),
+    Door.API: (*_EVERY_CALL, Fault.LINK_EMPTY, Fault.LINK_WITHOUT_EXPIRY, Fault.LINK_ELSEWHERE),
+    Door.DIRECTORIES: (Fault.TOTAL_ONE_MORE, Fault.TOTAL_ZERO),
+    Door.USERS: (*_EVERY_LIST, Fault.DETAIL_MISSING, Fault.ACTIVE_MISSING),
+    Door.GROUPS: _EVERY_LIST,
+    Door.CLOCK: (Fault.BEHIND, Fault.AHEAD),
 }
 
 
@@ -41,10 +62,12 @@ class Faults:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._faults: dict[Door, Fault] = {}
+        self._met: Counter[Door] = Counter()
 
     def set(self, door: Door, fault: Fault | None) -> None:
         """From now on; whoever hangs at a door whose fault is not HANG any more goes on."""
         with self._changed:
+            self._met[door] = 0
             if fault is None:
                 self._faults.pop(door, None)
             else:
@@ -75,3 +98,9 @@ class Faults:
         with self._changed:
             self._changed.wait_for(lambda: self._faults.get(door) is not Fault.HANG)
             return self._faults.get(door)
+
+    def among_first(self, calls: int, door: Door) -> bool:
+        """Whether this is one of the first so many that meet the fault set at this door: each asks once."""
+        with self._changed:
+            self._met[door] += 1
+            return self._met[door] <= calls

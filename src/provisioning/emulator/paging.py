@@ -35,6 +35,11 @@ class Listing:
     newest_first: bool = False
     clamps: bool = False
 
+    @property
+    def first_page(self) -> str:
+        """A token that leads to the first page, which this list does not give out; of one that is oldest first."""
+        return _token(f"{self.kind}_0")
+
     def page(
         self, rows: Sequence[R], request: PageRequest, context: grpc.ServicerContext, wanted: Callable[[R], bool] | None = None
     ) -> tuple[list[R], str]:

@@ -22,6 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from provisioning.emulator import control, oauth, pages, portal_pages, scenarios
 from provisioning.emulator.certificates import certificates
+from provisioning.emulator.clock import Clock
 from provisioning.emulator.company import Company
 from provisioning.emulator.deliveries import Deliveries
 from provisioning.emulator.directories import Directories
@@ -102,13 +103,19 @@ class Emulator:
         )
         self._web = uvicorn.Server(
             uvicorn.Config(
-                self._pages(), lifespan="off", log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=STOP_WITHIN
+                Clock(self._pages(), self.faults),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                ws="none",
+                date_header=False,
+                timeout_graceful_shutdown=STOP_WITHIN,
             )
         )
         self._api = grpc.server(ThreadPoolExecutor(CALLS_AT_ONCE, "emulator"), interceptors=[Gate(self.tokens, self.faults)])
         self._api_port: int = self._api.add_insecure_port("127.0.0.1:0")
         add_OrganizationServiceServicer_to_server(Organizations(self.portal, self.faults), self._api)
-        add_DirectoryServiceServicer_to_server(Directories(self.company), self._api)
+        add_DirectoryServiceServicer_to_server(Directories(self.company, self.faults), self._api)
         add_EventsServiceServicer_to_server(History(self.company), self._api)
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="emulator")

@@ -11,7 +11,7 @@ from provisioning.cli.examples import examples
 sending = typer.Typer()
 command = partial(sending.command, rich_help_panel="Webhooks and failures")
 
-Door = Literal["oauth", "api"]
+Door = Literal["oauth", "api", "directories", "users", "groups", "clock"]
 Fault = Literal[
     "hang",
     "rate_limit",
@@ -23,6 +23,17 @@ Fault = Literal[
     "link_empty",
     "link_without_expiry",
     "link_elsewhere",
+    "total_one_more",
+    "total_zero",
+    "cut_short",
+    "empty",
+    "later_pages_fail",
+    "later_pages_fail_twice",
+    "same_page",
+    "detail_missing",
+    "active_missing",
+    "behind",
+    "ahead",
 ]
 Step = Literal["begin", "finish"]
 
@@ -56,11 +67,17 @@ def reset(context: typer.Context, as_json: AsJson = False) -> None:
     act(context, "reset", {}, as_json=as_json)
 
 
-@command(epilog=examples("provisioning emulator fault api rate_limit", "provisioning emulator fault api --none"))
+@command(
+    epilog=examples(
+        "provisioning emulator fault api rate_limit",
+        "provisioning emulator fault users cut_short",
+        "provisioning emulator fault api --none",
+    )
+)
 def fault(
     context: typer.Context,
-    door: Annotated[Door, typer.Argument(help="Where tokens are handed out, or where calls are answered.")],
-    kind: Annotated[Fault | None, typer.Argument(help="How it goes wrong.", show_default=False)] = None,
+    door: Annotated[Door, typer.Argument(help="Where: tokens, every call, a directory's totals, a list, the time.")],
+    kind: Annotated[Fault | None, typer.Argument(help="How it goes wrong. Each door knows some of these.", show_default=False)] = None,
     none: Annotated[bool, typer.Option("--none", help="All is well again.")] = False,
     as_json: AsJson = False,
 ) -> None:

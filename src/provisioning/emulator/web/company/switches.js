@@ -18,6 +18,13 @@ const COMMON = {
   away: "unavailable",
   refuse: "refuses",
 };
+const LIST = {
+  cut_short: "ends after 40 %",
+  empty: "is empty",
+  later_pages_fail: "unavailable after the first page",
+  later_pages_fail_twice: "unavailable after the first page, twice",
+  same_page: "leads to the same page for ever",
+};
 const DOORS = {
   oauth: ["Tokens", { ...COMMON, missing: "is not there", unreadable: "answers with a page", expired: "gives expired tokens" }],
   api: [
@@ -29,6 +36,13 @@ const DOORS = {
       link_elsewhere: "links to elsewhere",
     },
   ],
+  directories: ["Directories", { total_one_more: "count one more than they list", total_zero: "count nobody" }],
+  users: [
+    "List of users",
+    { ...LIST, detail_missing: "without the details", active_missing: "with details that do not say who is active" },
+  ],
+  groups: ["List of groups", LIST],
+  clock: ["Clock", { behind: "ten minutes behind", ahead: "ten minutes ahead" }],
 };
 
 const sending = new Map(); // what was set here and is not confirmed yet
