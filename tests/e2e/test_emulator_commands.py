@@ -282,6 +282,7 @@ PLAYED = {
     "disable-directory {directory}": "enabled          no",
     "enable-directory {directory}": "enabled          yes",
     "delete-directory {directory}": "dir_",
+    "delete-organization Harbour": "org_",
     "portal --dialect guide --embed https://app.example.com": "embedding_origins  https://app.example.com",
     "portal --embed-nowhere": "embedding_origins  -",
     "portal-link --organization Acme": "/magicLink/",

@@ -14,6 +14,7 @@ import pytest
 from provisioning.emulator.faults import Door, Fault
 from provisioning.emulator.people import Newcomer
 from provisioning.emulator.records import Directory, Event, Group, Provider, User
+from provisioning.errors import NotFound
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -238,6 +239,27 @@ def test_what_is_not_the_organizations_is_not_found(emulator: Emulator, api: Api
         stranger = directory.model_copy(update={"organization_id": organization_id, "id": directory_id})
         assert refusal(partial(api.users, stranger)) == "NOT_FOUND"
         assert refusal(partial(api.groups, stranger)) == "NOT_FOUND"
+
+
+def test_an_organization_that_is_deleted_is_known_no_more(emulator: Emulator, api: Api, directory: Directory) -> None:
+    """Nor anything of it, by no call; nothing is said about that, and what was said before stays among the events."""
+    organization_id = directory.organization_id
+    everybody_and_groups(emulator, directory, 2)
+    other = emulator.structure.add_organization(f"Not {organization_id}")
+    sent = said(emulator, directory)
+
+    emulator.structure.delete_organization(organization_id)
+
+    for call in (partial(api.directories, organization_id), partial(api.directory, organization_id, directory.id)):
+        assert refusal(call) == "NOT_FOUND"
+    for lists in (api.users, api.groups):
+        assert refusal(partial(lists, directory)) == "NOT_FOUND"
+    assert not emulator.company.users(directory.id) + emulator.company.groups(directory.id)
+    assert said(emulator, directory) == sent
+    assert len(api.events(organization_id=organization_id).events) == len(sent)
+    assert list(api.directories(other.id)) == []
+    with pytest.raises(NotFound):
+        emulator.structure.delete_organization(organization_id)
 
 
 def test_an_organization_lists_its_directories_and_no_others(emulator: Emulator, api: Api, make: Made) -> None:

@@ -22,6 +22,16 @@ class Structure:
                 raise Conflict(f"There is an organization {name} already.")
             return change.put(Organization(id=organization_id or self._company.ticks.id("org"), name=name))
 
+    def delete_organization(self, organization: str) -> Organization:
+        """With everything in it, and as silently as a directory: from now on the API knows no such organization."""
+        with self._company.alone():
+            found = self._company.organization(organization)
+            for directory in self._company.directories(found.id):
+                self.delete_directory(directory.id)
+            with self._company.changing() as change:
+                change.drop(found)
+        return found
+
     def set_sso(self, organization: str, *, on: bool) -> Organization:
         """Whether its single sign-on is enabled, which is the portal's business; no event."""
         with self._company.changing() as change:

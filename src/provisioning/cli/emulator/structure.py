@@ -24,6 +24,16 @@ def add_organization(context: typer.Context, name: str, as_json: AsJson = False)
     act(context, "add-organization", {"name": name}, as_json=as_json)
 
 
+@command(epilog=examples('provisioning emulator delete-organization "Analytical Engines"'))
+def delete_organization(
+    context: typer.Context,
+    organization: Annotated[str, typer.Argument(help="Its name or id.")],
+    as_json: AsJson = False,
+) -> None:
+    """The customer is gone, with its directories and everybody in them; no event says so."""
+    act(context, "delete-organization", {"organization": organization}, as_json=as_json)
+
+
 @command(epilog=examples("provisioning emulator add-directory OKTA", "provisioning emulator add-directory GOOGLE --organization Acme"))
 def add_directory(
     context: typer.Context,

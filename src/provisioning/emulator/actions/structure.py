@@ -17,6 +17,15 @@ class AddOrganization(Action):
         return shapes.organization(parts, parts.structure.add_organization(self.name))
 
 
+class DeleteOrganization(Action):
+    """With all in it, and without an event."""
+
+    organization: Reference
+
+    def do(self, parts: Parts) -> Json:
+        return {"id": parts.structure.delete_organization(self.organization).id}
+
+
 class AddDirectory(Action):
     """An empty directory, enabled."""
 
