@@ -294,6 +294,7 @@ PLAYED = {
     "fault api --none": "fault  -",
     "rotate-secret begin": "rotating  yes",
     "rotate-secret finish": "rotating  no",
+    "sync --users 3 --silent": "A first sync of 3: done",
     "sync --users 1 --no-wait": "A first sync of 1: running",
     "cancel": "A first sync of 1: ",
     "scenario": "onboarding\t",

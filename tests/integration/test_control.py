@@ -250,6 +250,16 @@ def test_one_job_at_a_time(control: httpx.Client, directory: dict[str, Any]) -> 
     assert done(control.get("/state"))["job"]["done"] < 1000
 
 
+def test_a_silent_sync_sends_nothing(control: httpx.Client, emulator: Emulator, directory: dict[str, Any]) -> None:
+    """It ends without waiting for anything to be sent; everybody is there, in their groups."""
+    before = done(control.get("/state"))["deliveries"], len(emulator.company.events())
+    done(control.post("/sync", json={"directory": directory["id"], "users": 300, "silent": True}))
+    until(lambda: done(control.get("/state"))["job"]["state"] == "done")
+    assert (done(control.get("/state"))["deliveries"], len(emulator.company.events())) == before
+    groups = done(control.get("/groups", params={"directory": directory["id"]}))["data"]
+    assert sum(group["members"] for group in groups) == done(control.get("/users", params={"directory": directory["id"]}))["total"] == 300
+
+
 def test_a_hanging_api_does_not_lock_the_emulator(control: httpx.Client, emulator: Emulator) -> None:
     """However many wait at its door, the fault can be cleared; then they are answered."""
     done(control.post("/fault", json={"door": "oauth", "fault": "hang"}))

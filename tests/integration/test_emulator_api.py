@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,41 @@ def test_5000_users_page_through_completely_and_once(emulator: Emulator, api: Ap
     assert [user.id for answer in answers for user in answer.users] == everybody
     assert {answer.total_size for answer in answers} == {5000}
     assert [len(answer.users) for answer in answers] == [30] * 166 + [20]
+
+
+def test_a_directorys_people_are_gone_through_once_however_many_pages_are_read(
+    emulator: Emulator, api: Api, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a page of 50,000 costs what a page of 500 does; only after a change among them they are gone through again."""
+    staff = emulator.structure.add_group("Staff", directory.id)
+    crowd(emulator, directory, 200)
+    elsewhere = emulator.structure.add_directory(directory.organization_id, Provider.GOOGLE)
+    read, walks = emulator.company.users, list[str]()
+
+    def walk(directory_id: str) -> list[User]:
+        walks.append(directory_id)
+        return read(directory_id)
+
+    monkeypatch.setattr(emulator.company, "users", walk)
+
+    def look() -> int:
+        """How many are listed."""
+        for answer in pages(api.groups, directory):
+            assert answer.groups[0].id == staff.id
+        shown = api.directory(directory.organization_id, directory.id)
+        listed = sum(len(answer.users) for answer in pages(api.users, directory, include_detail=True))
+        assert shown.total_users == listed
+        return listed
+
+    assert (look(), look()) == (200, 200)
+    assert walks == [directory.id]
+    emulator.structure.rename_group(staff.id, "Crew")
+    emulator.people.enrol([Newcomer("Zoe", "Doe", "zoe@example.com")], elsewhere.id)
+    walks.clear()
+    assert (look(), walks) == (200, [])
+    emulator.people.enrol([Newcomer("Zoe", "Doe", "zoe@example.com")], directory.id)
+    walks.clear()
+    assert (look(), look(), walks) == (201, 201, [directory.id])
 
 
 def test_whoever_stays_is_listed_once_while_others_come_and_go(emulator: Emulator, api: Api, directory: Directory) -> None:
@@ -429,6 +465,30 @@ def test_events_are_the_webhooks_newest_first(emulator: Emulator, api: Api, dire
 def without_time(envelope: dict[str, Any]) -> dict[str, Any]:
     """Which protobuf's JSON writes with another number of zeros; and an empty name it leaves out."""
     return {key: value for key, value in envelope.items() if key not in ("occurred_at", "display_name")}
+
+
+def test_what_is_done_in_silence_only_the_directories_show(emulator: Emulator, api: Api, directory: Directory) -> None:
+    """No event tells of it, and what happens afterwards is told as ever; what another thread does meanwhile, too."""
+    ann = hired(emulator, directory, "Ann")
+    before = said(emulator, directory)
+
+    with emulator.company.silent():
+        staff = emulator.structure.add_group("Staff", directory.id)
+        emulator.people.regroup(ann.id, [staff.id])
+        ben = hired(emulator, directory, "Ben", staff)
+        with emulator.company.silent():
+            emulator.people.suspend(ann.id)
+        cleo = hired(emulator, directory, "Cleo")
+        with ThreadPoolExecutor(1) as another:
+            another.submit(hired, emulator, directory, "Dora").result()
+    told = said(emulator, directory)[len(before) :]
+    emulator.people.suspend(cleo.id)
+
+    shown = {user.id: user for user in api.users(directory, include_detail=True).users}
+    assert [group.id for group in shown[ann.id].groups] == [group.id for group in shown[ben.id].groups] == [staff.id]
+    assert not shown[ann.id].user_detail["active"]
+    assert [json.loads(event.body)["data"]["given_name"] for event in told] == ["Dora"]
+    assert [event.subject_id for event in said(emulator, directory)[len(before) + 1 :]] == [cleo.id]
 
 
 def test_events_page_through_completely_and_once_while_more_happen(emulator: Emulator, api: Api, directory: Directory) -> None:

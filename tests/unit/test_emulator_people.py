@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -363,3 +364,32 @@ def test_a_cleared_title_is_said_to_be_none() -> None:
     world.said()
     world.people.move(ada.id, "Engineering", "")
     assert [(data["title"], data["department"]) for _, data in world.said()] == [(None, "Engineering")]
+
+
+@pytest.mark.parametrize("provider", Provider)
+def test_the_roster_is_whom_scalekit_has_after_every_change(provider: Provider) -> None:
+    """And who is in which group; of another directory it tells nothing."""
+    world = World(provider)
+    people, structure, place = world.people, world.structure, world.directory.id
+    elsewhere = structure.add_directory(None, Provider.OKTA).id
+    changes: list[Callable[[], object]] = [
+        lambda: people.hire(ADA, place),
+        lambda: people.enrol([Newcomer("Ben", "Doe", "ben@acme.example"), Newcomer("Cleo", "Doe", "cleo@acme.example")], place),
+        lambda: people.enrol([Newcomer("Ben", "Doe", "ben@elsewhere.example")], elsewhere),
+        lambda: people.settle((user.id, ["Sales"]) for user in world.company.users(place)),
+        lambda: people.rename("ben@acme.example", given_name="Benjamin"),
+        lambda: people.suspend("ada@acme.example"),
+        lambda: people.fire("ben@acme.example"),
+        lambda: people.restore("ben@acme.example"),
+        lambda: people.purge("cleo@acme.example"),
+        lambda: structure.delete_group("Sales"),
+        lambda: structure.map_role("Engineering", "admin"),
+        lambda: structure.delete_directory(place),
+    ]
+    for change in changes:
+        change()
+        roster = world.company.roster(place)
+        assert list(roster.users) == [user for user in world.company.users(place) if user.listed]
+        assert roster.updated_at == max((user.updated_at for user in roster.users), default=0)
+        assert roster.members == Counter(group for user in roster.users for group in user.groups)
+    assert world.company.roster(elsewhere).users

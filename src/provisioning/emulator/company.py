@@ -4,8 +4,11 @@ Everything is changed inside `changing`, alone: kept first, then seen by readers
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
 from typing import TypeVar
 
 from provisioning.emulator.facts import Facts, Ticks
@@ -14,6 +17,25 @@ from provisioning.emulator.store import Store
 from provisioning.errors import Conflict, NotFound
 
 R = TypeVar("R", bound=Record)
+
+_silent = ContextVar("silent", default=False)
+
+
+class Roster:
+    """Whom Scalekit has of a directory's people, by age, and what is counted over all of them: once, as no change touches it."""
+
+    def __init__(self, users: Iterable[User]) -> None:
+        self.users = tuple(users)
+
+    @cached_property
+    def members(self) -> Counter[str]:
+        """How many are in each group, by its id."""
+        return Counter(group for user in self.users for group in user.groups)
+
+    @cached_property
+    def updated_at(self) -> int:
+        """When one of them was changed last; 0 when there is nobody."""
+        return max((user.updated_at for user in self.users), default=0)
 
 
 class Change:
@@ -51,6 +73,7 @@ class Company:
         self._groups = {record.id: record for record in store.load(Group)}
         self._users = {record.id: record for record in store.load(User)}
         self._events = {record.id: record for record in store.load(Event)}
+        self._rosters: dict[str, Roster] = {}  # those asked for since their directory's people changed
         self.ticks = Ticks(
             after=max((event.occurred_at for event in self._events.values()), default=0),
             above=max((_number(record_id) for table in self._tables() for record_id in table), default=0),
@@ -69,20 +92,33 @@ class Company:
             yield
 
     @contextmanager
+    def silent(self) -> Iterator[None]:
+        """For changes that no event tells of: what was there before anybody listened, or what nobody was told. On this thread alone."""
+        before = _silent.set(True)
+        try:
+            yield
+        finally:
+            _silent.reset(before)
+
+    @contextmanager
     def changing(self) -> Iterator[Change]:
         """One change at a time; an exception inside undoes it."""
         with self._lock:
             change = Change()
             yield change
-            self._store.save([*change.puts.values(), *change.events], change.drops.values())
+            events = [] if _silent.get() else change.events
+            self._store.save([*change.puts.values(), *events], change.drops.values())
             for record in change.puts.values():
                 self._of(type(record))[record.id] = record
             for record in change.drops.values():
                 self._of(type(record)).pop(record.id, None)
-            self._events.update({event.id: event for event in change.events})
+            for record in (*change.puts.values(), *change.drops.values()):
+                if isinstance(record, User):
+                    self._rosters.pop(record.directory_id, None)
+            self._events.update({event.id: event for event in events})
             self.version += 1
             for listener in self._listeners:
-                listener(change.events)
+                listener(events)
 
     def organizations(self) -> list[Organization]:
         """By age."""
@@ -129,6 +165,14 @@ class Company:
         """Of a directory, by age, those included that have gone."""
         with self._lock:
             return [each for each in self._users.values() if each.directory_id == directory_id]
+
+    def roster(self, directory_id: str) -> Roster:
+        """Of a directory, those whom Scalekit has. To ask again costs the same however many they are."""
+        with self._lock:
+            found = self._rosters.get(directory_id)
+            if found is None:
+                found = self._rosters[directory_id] = Roster(user for user in self.users(directory_id) if user.listed)
+            return found
 
     def user(self, reference: str, directory_id: str | None = None) -> User:
         """By id or address. Raises NotFound, Conflict (one who has moved between directories is in both)."""

@@ -1,6 +1,5 @@
 """scalekit.v1.directories.DirectoryService, to read: what the directories hold now, page by page."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -9,9 +8,9 @@ from scalekit.v1.directories import directories_pb2 as api
 from scalekit.v1.directories.directories_pb2_grpc import DirectoryServiceServicer
 
 from provisioning.emulator.company import Company
-from provisioning.emulator.facts import Facts, Ticks
+from provisioning.emulator.facts import group_data, user_data
 from provisioning.emulator.faults import Door, Fault, Faults
-from provisioning.emulator.history import message, nanoseconds, timestamp
+from provisioning.emulator.history import nanoseconds, timestamp
 from provisioning.emulator.paging import Listing, PageRequest, refuse
 from provisioning.emulator.records import Directory, Group, User
 
@@ -45,7 +44,7 @@ class Directories(DirectoryServiceServicer):  # type: ignore[misc]  # the SDK sh
     ) -> api.ListDirectoryUsersResponse:
         """Everybody whom Scalekit has. Who of them is inactive shows in the details alone. NOT_FOUND: as above."""
         directory = self._find(request.organization_id, request.directory_id, context)
-        users = _later(self._listed(directory), request)
+        users = _later(self._company.roster(directory.id).users, request)
         if request.HasField("directory_group_id"):
             users = [user for user in users if request.directory_group_id in user.groups]
         fault = self._faults.at(Door.USERS)
@@ -64,7 +63,7 @@ class Directories(DirectoryServiceServicer):  # type: ignore[misc]  # the SDK sh
         directory = self._find(request.organization_id, request.directory_id, context)
         groups = _later(self._company.groups(directory.id), request)
         found, total, token = self._page(Door.GROUPS, self._faults.at(Door.GROUPS), GROUPS, groups, request, context)
-        members = Counter(group for user in self._listed(directory) for group in user.groups)
+        members = self._company.roster(directory.id).members
         shown = [_group(group, members[group.id], detailed=request.include_detail) for group in found]
         return api.ListDirectoryGroupsResponse(groups=shown, total_size=total, next_page_token=token)
 
@@ -90,18 +89,15 @@ class Directories(DirectoryServiceServicer):  # type: ignore[misc]  # the SDK sh
         found = next((each for each in self._company.directories(organization_id) if each.id == directory_id), None)
         return found or refuse(context, grpc.StatusCode.NOT_FOUND, "The emulator knows no such directory in this organization.")
 
-    def _listed(self, directory: Directory) -> list[User]:
-        return [user for user in self._company.users(directory.id) if user.listed]
-
     def _directory(self, directory: Directory) -> api.Directory:
-        users, groups = self._listed(directory), self._company.groups(directory.id)
-        total = len(users)
+        roster, groups = self._company.roster(directory.id), self._company.groups(directory.id)
+        total = len(roster.users)
         match self._faults.at(Door.DIRECTORIES):
             case Fault.TOTAL_ONE_MORE:
                 total += 1
             case Fault.TOTAL_ZERO:
                 total = 0
-        users_at = max((user.updated_at for user in users), default=directory.updated_at)
+        users_at = roster.updated_at or directory.updated_at
         groups_at = max((group.updated_at for group in groups), default=directory.updated_at)
         return api.Directory(
             id=directory.id,
@@ -126,7 +122,7 @@ class Directories(DirectoryServiceServicer):  # type: ignore[misc]  # the SDK sh
         )
 
 
-def _later(records: list[R], request: api.ListDirectoryUsersRequest | api.ListDirectoryGroupsRequest) -> list[R]:
+def _later(records: Sequence[R], request: api.ListDirectoryUsersRequest | api.ListDirectoryGroupsRequest) -> Sequence[R]:
     """Those that changed after the request's updated_after, if it has one."""
     if not request.HasField("updated_after"):
         return records
@@ -148,19 +144,14 @@ def _user(user: User, groups: Mapping[str, Group], *, detailed: bool) -> api.Dir
         groups=[api.DirectoryGroup(id=group, display_name=groups[group].name) for group in user.groups],
     )
     if detailed:
-        said = message(_facts(groups).user_updated(user)).data
+        said = user_data(user, map(groups.__getitem__, user.groups), ())
         del said["roles"]  # they are nowhere in this API but in the directory's role_assignments
-        shown.user_detail.CopyFrom(said)
+        shown.user_detail.update(said)
     return shown
 
 
 def _group(group: Group, members: int, *, detailed: bool) -> api.DirectoryGroup:
     shown = api.DirectoryGroup(id=group.id, display_name=group.name, total_users=members, updated_at=timestamp(group.updated_at))
     if detailed:
-        shown.group_detail.CopyFrom(message(_facts({}).group_updated(group)).data)
+        shown.group_detail.update(group_data(group))
     return shown
-
-
-def _facts(groups: Mapping[str, Group]) -> Facts:
-    """Say what a webhook would say now, with times and ids of their own: the company's are not used up by reading."""
-    return Facts(Ticks(), groups.__getitem__, lambda _: [])

@@ -4,7 +4,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from provisioning.emulator.records import Directory, Event, Group, User, moment
@@ -59,11 +59,11 @@ class Facts:
 
     def group_created(self, group: Group) -> Event:
         """Never with members."""
-        return self._event("group_created", group.organization_id, group.id, {**_group(group), "external_id": group.external_id})
+        return self._event("group_created", group.organization_id, group.id, group_data(group))
 
     def group_updated(self, group: Group) -> Event:
         """Another name."""
-        return self._event("group_updated", group.organization_id, group.id, {**_group(group), "external_id": group.external_id})
+        return self._event("group_updated", group.organization_id, group.id, group_data(group))
 
     def group_deleted(self, group: Group) -> Event:
         """Here the upstream id goes by another name."""
@@ -78,24 +78,7 @@ class Facts:
         return self._event("directory_disabled", directory.organization_id, directory.id, _directory(directory))
 
     def _user(self, user: User) -> dict[str, object]:
-        groups = [{"id": group.id, "name": group.name} for group in map(self._group_of, user.groups)]
-        return {
-            "active": user.active,
-            "dp_id": user.dp_id,
-            "email": user.email,
-            "family_name": user.family_name,
-            "given_name": user.given_name,
-            "groups": groups or None,
-            "id": user.id,
-            "locale": "en-US",
-            "name": user.name,
-            "organization_id": user.organization_id,
-            "preferred_username": user.email,
-            "title": user.title or None,
-            "department": user.department or None,
-            "raw_attributes": _scim(user),
-            "roles": [{"role_name": role} for role in self._roles_of(user)],
-        }
+        return user_data(user, map(self._group_of, user.groups), self._roles_of(user))
 
     def _event(self, what: str, organization_id: str, subject_id: str, data: Mapping[str, object]) -> Event:
         occurred_at = self._ticks.time()
@@ -116,6 +99,32 @@ class Facts:
         body = json.dumps({name: envelope[name] for name in names}, ensure_ascii=False, separators=(",", ":"))
         event_id = str(envelope["id"])
         return Event(id=event_id, type=kind, organization_id=organization_id, subject_id=subject_id, occurred_at=occurred_at, body=body)
+
+
+def user_data(user: User, groups: Iterable[Group], roles: Iterable[str]) -> dict[str, object]:
+    """The `data` of an event about a person, unless it is a deletion."""
+    return {
+        "active": user.active,
+        "dp_id": user.dp_id,
+        "email": user.email,
+        "family_name": user.family_name,
+        "given_name": user.given_name,
+        "groups": [{"id": group.id, "name": group.name} for group in groups] or None,
+        "id": user.id,
+        "locale": "en-US",
+        "name": user.name,
+        "organization_id": user.organization_id,
+        "preferred_username": user.email,
+        "title": user.title or None,
+        "department": user.department or None,
+        "raw_attributes": _scim(user),
+        "roles": [{"role_name": role} for role in roles],
+    }
+
+
+def group_data(group: Group) -> dict[str, object]:
+    """The `data` of an event about a group, unless it is a deletion. Never with members."""
+    return {**_group(group), "external_id": group.external_id}
 
 
 def _group(group: Group) -> dict[str, object]:

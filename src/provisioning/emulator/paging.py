@@ -51,10 +51,12 @@ class Listing:
         if request.page_size > self.most and not self.clamps:
             refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"page_size is {request.page_size} and may be {self.most} at most.")
         size = min(request.page_size or self.default, self.most)
+        first = 0
         if request.page_token:
             last = self._place(self._shown(request.page_token, context))
-            rows = rows[bisect_right(rows, last, key=lambda row: self._place(row.id)) :]
-        found = list(islice(filter(wanted, rows), size + 1))
+            first = bisect_right(rows, last, key=lambda row: self._place(row.id))
+        ahead = (rows[place] for place in range(first, len(rows)))  # a slice would copy all of them for one page
+        found = list(islice(ahead if wanted is None else filter(wanted, ahead), size + 1))
         return found[:size], _token(found[size - 1].id) if len(found) > size else ""
 
     def _place(self, record_id: str) -> int:

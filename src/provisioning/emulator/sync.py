@@ -17,14 +17,21 @@ AHEAD = 5000  # deliveries
 T = TypeVar("T")
 
 
-def first_sync(parts: Parts, job: Job, directory: str, users: int, rate: float | None) -> None:
-    """Fill a directory with made-up people, and wait until they are delivered. `rate`: people a second. Raises Cancelled."""
+def first_sync(parts: Parts, job: Job, directory: str, users: int, rate: float | None, *, silent: bool = False) -> None:
+    """Fill a directory with made-up people, and wait until they are delivered, unless it is `silent` and nothing is sent.
+
+    `rate`: people a second. Raises Cancelled.
+    """
     place = parts.company.directory(directory)
     taken = {user.email for user in parts.company.users(place.id)}
     made_up = people(f"{place.id.replace('_', '-')}.example")
     newcomers = list(islice((newcomer for newcomer in made_up if newcomer.email not in taken), users))
-    fill(parts, job, place.id, newcomers, rate)
-    settle(parts, job)
+    if silent:
+        with parts.company.silent():
+            fill(parts, job, place.id, newcomers, rate)
+    else:
+        fill(parts, job, place.id, newcomers, rate)
+        settle(parts, job)
 
 
 def fill(parts: Parts, job: Job, directory: str, newcomers: Sequence[Newcomer], rate: float | None = None) -> None:

@@ -22,6 +22,7 @@ def sync(
     users: Annotated[int, typer.Option(min=1, help="How many people.")] = 100,
     rate: Annotated[float | None, typer.Option(min=0.1, help="People a second.", show_default="as fast as it goes")] = None,
     directory: IntoDirectory = None,
+    silent: Annotated[bool, typer.Option("--silent", help="Send no webhook about it: only the Directory API shows them.")] = False,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
@@ -31,7 +32,8 @@ def sync(
     """
     from provisioning.cli.emulator.play import play
 
-    play(folder(context), "sync", {"users": users, **given(rate=rate, directory=directory)}, wait=wait, as_json=as_json)
+    body = {"users": users, "silent": silent, **given(rate=rate, directory=directory)}
+    play(folder(context), "sync", body, wait=wait, as_json=as_json)
 
 
 @command(epilog=examples("provisioning emulator scenario", "provisioning emulator scenario leaver"))

@@ -10,16 +10,20 @@ from provisioning.errors import NotFound
 
 
 class Sync(Action):
-    """A first sync of made-up people: created, then groups, then an update for each. `rate`: people a second, none for no limit."""
+    """A first sync of made-up people: created, then groups, then an update for each. `rate`: people a second, none for no limit.
+
+    `silent`: no event tells of it, as if it had happened before anybody listened.
+    """
 
     directory: Reference | None = None
     users: int = Field(ge=1, le=100_000)
     rate: float | None = Field(None, gt=0, le=10_000)
+    silent: bool = False
 
     def do(self, parts: Parts) -> Json:
         place = parts.company.open_directory(self.directory)
         name = f"A first sync of {self.users:,}"
-        return shapes.job(parts.jobs.start(name, lambda job: first_sync(parts, job, place.id, self.users, self.rate)))
+        return shapes.job(parts.jobs.start(name, lambda job: first_sync(parts, job, place.id, self.users, self.rate, silent=self.silent)))
 
 
 class Scenario(Action):
