@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from live import listening
 from operators import until
+from provisioning.emulator.faults import Door, Fault
 
 if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
@@ -280,12 +281,23 @@ def _ask_for_a_token(emulator: Emulator) -> None:
     httpx.post(f"{emulator.portal_origin}/oauth/token", data={"grant_type": "password"}, timeout=60, trust_env=False)
 
 
-@pytest.mark.parametrize("fault", [("api", "expired"), ("oauth", "link_empty")])
-def test_a_fault_that_a_door_does_not_know_is_refused(control: httpx.Client, fault: tuple[str, str]) -> None:
-    """Instead of being accepted and doing nothing; what it knows is said."""
-    answer = control.post("/fault", json={"door": fault[0], "fault": fault[1]})
+@pytest.mark.parametrize(
+    ("door", "fault", "known"),
+    [
+        ("api", "expired", "rate_limit"),
+        ("oauth", "link_empty", "rate_limit"),
+        ("groups", "detail_missing", "cut_short"),
+        ("clock", "hang", "behind"),
+    ],
+)
+def test_a_fault_that_a_door_does_not_know_is_refused(control: httpx.Client, emulator: Emulator, door: str, fault: str, known: str) -> None:
+    """Instead of being accepted and doing nothing, over the control API and in the process; what it knows is said."""
+    answer = control.post("/fault", json={"door": door, "fault": fault})
     assert answer.status_code == 422
-    assert "rate_limit" in answer.json()["detail"]
+    assert known in answer.json()["detail"]
+    with pytest.raises(ValueError, match=known):
+        emulator.faults.set(Door(door), Fault(fault))
+    assert set(emulator.faults.current().values()) == {None}
 
 
 def test_reset_makes_everything_as_at_the_start(control: httpx.Client, emulator: Emulator) -> None:

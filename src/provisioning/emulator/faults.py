@@ -56,6 +56,12 @@ KNOWN = {
 }
 
 
+def check(door: Door, fault: Fault | None) -> None:
+    """Raises ValueError when this fault is not known at this door: it would be set and do nothing."""
+    if fault and fault not in KNOWN[door]:
+        raise ValueError(f"at the door {door} there are {', '.join(KNOWN[door])}")
+
+
 class Faults:
     """The fault at each door, none at first."""
 
@@ -65,7 +71,8 @@ class Faults:
         self._met: Counter[Door] = Counter()
 
     def set(self, door: Door, fault: Fault | None) -> None:
-        """From now on; whoever hangs at a door whose fault is not HANG any more goes on."""
+        """From now on; whoever hangs at a door whose fault is not HANG any more goes on. Raises ValueError, as `check` does."""
+        check(door, fault)
         with self._changed:
             self._met[door] = 0
             if fault is None:

@@ -34,8 +34,7 @@ class Fault(Action):
 
     @model_validator(mode="after")
     def _known_there(self) -> Self:
-        if self.fault and self.fault not in faults.KNOWN[self.door]:
-            raise ValueError(f"at the door {self.door} there are {', '.join(faults.KNOWN[self.door])}")
+        faults.check(self.door, self.fault)
         return self
 
     def do(self, parts: Parts) -> Json:
