@@ -84,8 +84,10 @@ def state(database: Database, organization_id: str | None = None) -> dict[str, l
     with database.reading() as session:
 
         def rows(table: Table, *left_out: str) -> list[dict[str, object]]:
-            found = session.execute(select(*(column for column in table.c if column.name not in left_out))).mappings()
-            return [dict(row) for row in found if organization_id is None or organization_id == row["organization_id"]]
+            chosen = select(*(column for column in table.c if column.name not in left_out))
+            if organization_id is not None:
+                chosen = chosen.where(table.c.organization_id == organization_id)
+            return [dict(row) for row in session.execute(chosen).mappings()]
 
         people = rows(directory_users, *_OURS)
         behind: dict[object, tuple[object, ...]] = {}
