@@ -103,6 +103,7 @@ def desk(page: Page, tmp_path: Path, database_url: str) -> Iterator[Desk]:
         page.goto("about:blank")  # or its last requests meet nobody
 
 
+@ON_ONE
 def test_what_is_done_to_a_person_arrives(desk: Desk) -> None:
     """Hired, mapped, renamed, moved, regrouped, suspended, restored, fired and purged: each as the service itself says it afterwards."""
     desk.open()
@@ -237,21 +238,21 @@ def test_without_the_token_nothing_can_be_done(page: Page, complaints: Complaint
     assert quiet.control_token not in page.url
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_a_narrow_window_shows_everything(page: Page, quiet: Emulator, view: str) -> None:
-    """Without scrolling sideways, with long names and everything that folds out folded out."""
+def test_a_narrow_window_shows_everything(page: Page, quiet: Emulator) -> None:
+    """In every view, without scrolling sideways, with long names and everything that folds out folded out."""
     long = "Verylongnamewithoutanyplacetobreakit" * 3
     quiet.structure.add_group(long)
     quiet.people.hire(Newcomer(long, long, f"{long}@acme.example", long, long, [long]))
     page.set_viewport_size({"width": 380, "height": 800})
-    opened(page, quiet, view)
+    for view in VIEWS:
+        opened(page, quiet, view)
 
-    for summary in page.locator("summary").all():
-        summary.click()
-    for expander in page.locator("main [aria-expanded=false]").all()[:1]:
-        expander.click()
+        for summary in page.locator("summary").all():
+            summary.click()
+        for expander in page.locator("main [aria-expanded=false]").all()[:1]:
+            expander.click()
 
-    assert page.evaluate("document.documentElement.scrollWidth") == 380
+        assert page.evaluate("document.documentElement.scrollWidth") == 380, view
 
 
 def test_typing_survives_what_happens_meanwhile(page: Page, quiet: Emulator) -> None:
