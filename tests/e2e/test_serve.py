@@ -23,6 +23,7 @@ def operator(tmp_path: Path, database_url: str) -> Operator:
 
 def send(command: Command, running: Running, *names: str, options: str = "") -> list[str]:
     """Send payloads as they are; return the outcome of each."""
+    assert running.get("/health/live").status_code == 200  # a worker imports for longer than `send` waits, on a busy machine
     files = " ".join(str(PAYLOADS / f"{name}.json") for name in names)
     done = command(f"send --url {running.url}/webhooks/scalekit {options} {files}")
     assert done.code == 0, done.stderr
