@@ -1,5 +1,6 @@
 """What every test shares: fresh databases on both kinds of server, the long tests' switch, and a last line that says what really ran."""
 
+import os
 import signal
 import sqlite3
 from collections import Counter
@@ -15,7 +16,7 @@ import postgres
 from databases import Databases, PostgresDatabases, SqliteDatabases
 from provisioning.db.session import Database
 
-pytest_plugins = ["local_scalekit", "browser", "command_line"]
+pytest_plugins = ["local_scalekit", "browser", "command_line", "reconciling"]
 
 BOTH = ("sqlite", "postgresql")
 
@@ -65,6 +66,11 @@ def pytest_configure_node(node: Worker) -> None:
         node.workerinput["postgres"] = asdict(server_of(node.config))
     except postgres.NoPostgres as failure:
         pytest.exit(str(failure), returncode=pytest.ExitCode.TESTS_FAILED)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each processor: many tests wait for processes, browsers and clocks."""
+    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
 
 
 def server_of(config: pytest.Config) -> postgres.Server:

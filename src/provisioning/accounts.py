@@ -88,9 +88,13 @@ class DirectoryUser:
         register = self.registers.get(key)
         return register.value if register else None
 
+    def items(self, key: str) -> list[dict[str, Json]]:
+        """The entries of the register `key`, if it holds a list."""
+        found = self._value(key)
+        return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
     def _named(self, key: str, name: str) -> frozenset[str]:
-        items = self._value(key)
-        return frozenset(str(item[name]) for item in items if isinstance(item, dict)) if isinstance(items, list) else frozenset()
+        return frozenset(str(item[name]) for item in self.items(key))
 
 
 @dataclass(frozen=True, slots=True)

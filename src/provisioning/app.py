@@ -10,7 +10,21 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
 from provisioning import logs
-from provisioning.api import cors, deliveries, directories, docs, embed, groups, health, organizations, portal, problems, users, webhooks
+from provisioning.api import (
+    cors,
+    deliveries,
+    directories,
+    docs,
+    embed,
+    groups,
+    health,
+    organizations,
+    portal,
+    problems,
+    reconciliations,
+    users,
+    webhooks,
+)
 from provisioning.api.cors import Cors
 from provisioning.api.dependencies import Services
 from provisioning.api.edge import Edge, Limits
@@ -19,10 +33,16 @@ from provisioning.db.session import Database
 from provisioning.inbox import Inbox
 from provisioning.intake import Intake
 from provisioning.logs import RefusalLog
+from provisioning.reconcile import Reconciler
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.signature import Verifier
 from provisioning.settings import Settings, load_settings
 from provisioning.tokens import TokenVerifier
+from provisioning.worker import AT_ONCE, Worker
+
+log = structlog.get_logger(__name__)
+
+STOP_WITHIN = 3.0  # seconds in which the runs under way are let go of
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -41,6 +61,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = app.state.services = _services(chosen, verifier)
         services.intake.start()
+        if services.scalekit.configured:
+            services.worker.start()
+        elif chosen.reconcile_interval:
+            log.warning("not_reconciling", reason="PROVISIONING_RECONCILE_INTERVAL is set, and SCALEKIT_… credentials are not.")
         yield
         # The connections have drained: no delivery can come any more.
         await run_in_threadpool(_close, services)
@@ -61,20 +85,33 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     docs.install(app)
-    for part in (webhooks, organizations, users, groups, directories, portal, cors, embed, deliveries, health):
+    for part in (webhooks, organizations, users, groups, directories, reconciliations, portal, cors, embed, deliveries, health):
         app.include_router(part.router)
     return app
 
 
 def _services(settings: Settings, verifier: Verifier) -> Services:
-    database = Database(settings.database_url.get_secret_value())
-    inbox = Inbox(database, link_users_by_email=settings.link_users_by_email, environment_id=settings.environment_id)
+    url = settings.database_url.get_secret_value()
+    database = Database(url)
+    scalekit = ScalekitClient(settings)
+    inbox = Inbox(
+        database,
+        link_users_by_email=settings.link_users_by_email,
+        environment_id=settings.environment_id,
+        import_directories=scalekit.configured,
+    )
+    # Connections of their own: runs keep no webhook waiting for one.
+    runs_database = Database(url, writers=AT_ONCE + 2, readers=AT_ONCE)
+    reconciler = Reconciler(runs_database, scalekit, settings)
     return Services(
         settings=settings,
         database=database,
         inbox=inbox,
         intake=Intake(inbox.receive, max_waiting=settings.max_waiting_deliveries),
-        scalekit=ScalekitClient(settings),
+        scalekit=scalekit,
+        reconciler=reconciler,
+        worker=Worker(reconciler.claim, reconciler.stop, reconciler.keep_schedule),
+        runs_database=runs_database,
         tokens=TokenVerifier(settings),
         verifier=verifier,
         refusals=RefusalLog(),
@@ -83,7 +120,9 @@ def _services(settings: Settings, verifier: Verifier) -> Services:
 
 
 def _close(services: Services) -> None:
+    services.worker.stop(STOP_WITHIN)
     services.intake.stop()
     services.refusals.flush()
     services.scalekit.close()
+    services.runs_database.close()
     services.database.close()

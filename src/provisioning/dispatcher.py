@@ -34,9 +34,10 @@ Writes: TypeAlias = dict[Key, list[Numbered]]
 ToRow: TypeAlias = Callable[[Key, Registers, datetime], Row]
 
 
-def apply(session: Session, events: Sequence[Event], link_users_by_email: LinkUsersByEmail) -> list[bool]:
+def apply(session: Session, events: Sequence[Event], link_users_by_email: LinkUsersByEmail, *, heed_mark: bool = True) -> list[bool]:
     """Apply `events` in the caller's transaction; returns for each whether it won anything (if not, it is stale).
 
+    A reconcile, which makes the mark, does not heed it: what it lists is newer, whatever margins are set.
     Tables are worked through once for the whole batch, always in this order, each one's rows locked in the order of their keys.
     """
     now = datetime.now(UTC)
@@ -47,7 +48,7 @@ def apply(session: Session, events: Sequence[Event], link_users_by_email: LinkUs
     writes: defaultdict[Kind, Writes] = defaultdict(dict)
     for number, event in enumerate(events):
         mark = marks[event.organization_id]
-        if event.type in _OF_DIRECTORIES or mark is None or event.version.occurred_at >= mark:
+        if not heed_mark or event.type in _OF_DIRECTORIES or mark is None or event.version.occurred_at >= mark:
             for write in HANDLERS[event.type](event):
                 writes[write.kind].setdefault(write.key, []).append((number, write))
     won: set[int] = set()

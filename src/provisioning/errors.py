@@ -11,6 +11,7 @@ ProvisioningError                the message is safe to show: never a value out 
 ├── NotFound                     no such record: 404
 ├── Conflict                     it contradicts what is there: 409
 ├── NotReplayable                its payload was not kept: 409
+├── ClockOff                     this machine's clock and Scalekit's are too far apart: a run fails
 ├── InvalidCursor                a page cursor we did not make: 422
 └── ScalekitError                an outgoing call failed; the vendor's own words are in `vendor_message`, for the log only
     ├── ScalekitNotConfigured    no API credentials: 503
@@ -81,18 +82,26 @@ class NotReplayable(ProvisioningError):
     """The delivery cannot be handled again: its payload was not kept."""
 
 
+class ClockOff(ProvisioningError):
+    """This machine's clock is not Scalekit's; the message says by how much."""
+
+
 class InvalidCursor(ProvisioningError):
     """The `cursor` of a list was not one that this service handed out."""
 
 
 class ScalekitError(ProvisioningError):
-    """A call to Scalekit's API failed. `vendor_message` goes to the log, never into an answer."""
+    """A call to Scalekit's API failed. `vendor_message` goes to the log, never into an answer.
+
+    `passing`: whether the same call may succeed in a while.
+    """
 
     retry_after: int | None = None
 
-    def __init__(self, message: str, vendor_message: str = "") -> None:
+    def __init__(self, message: str, vendor_message: str = "", *, passing: bool = False) -> None:
         super().__init__(message)
         self.vendor_message = vendor_message
+        self.passing = passing
 
 
 class ScalekitNotConfigured(ScalekitError):

@@ -70,13 +70,19 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A fact from a directory, checked: of whom or what (`subject_id`), in which organization, and its data without secrets."""
+    """A fact from a directory, checked: of whom or what (`subject_id`), in which organization, and its data without secrets.
+
+    Only what a listing made of it (`listed`) has `hints`, data that any statement beats, or is `inferred` from absence: nobody said it,
+    so it yields to anything newer that was said of the same record.
+    """
 
     type: EventType
     organization_id: str
     subject_id: str
     version: Version
     data: dict[str, Json] = field(repr=False)
+    hints: dict[str, Json] = field(default_factory=dict, repr=False)
+    inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,11 @@ def _envelope(document: dict[str, Json]) -> Envelope:
     )
 
 
+def is_id(text: str) -> bool:
+    """Whether `text` can be stored and indexed as an id."""
+    return _id(text) is not None
+
+
 def _id(value: Json) -> str | None:
     """`value` if it can be stored and indexed as an id."""
     if isinstance(value, str) and value and "\x00" not in value and bodies.encodes(value) and len(value.encode()) <= MAX_ID_BYTES:
@@ -180,15 +191,48 @@ def _event(document: dict[str, Json], envelope: Envelope, sent_at: int, environm
         raise Unreadable("The event is of another environment than PROVISIONING_ENVIRONMENT_ID.")
     data = document["data"]
     assert isinstance(data, dict)  # noqa: S101 (its id was read above)
+    _check(kind, data)
+    digits = re.fullmatch(r"evt_([0-9]+)", event_id)
+    version = Version(1, envelope.occurred_at, int(digits[1]) if digits else 0, kind.rank, digest(data))
+    return Event(kind, organization_id, subject_id, version, data)
+
+
+def listed(
+    kind: EventType,
+    organization_id: str,
+    subject_id: str,
+    occurred_at: int,
+    data: dict[str, Json],
+    *,
+    hints: dict[str, Json] | None = None,
+    inferred: bool = False,
+) -> Event:
+    """The event that a listing of a directory at `occurred_at` (nanoseconds since 1970) amounts to. Nobody sent it, so it has no id.
+
+    Of one listing, what is inferred wins over what is stated. Raises Unreadable where no webhook could say this.
+    """
+    text = bodies.canonical(data)
+    deep = text.count("{") + text.count("[") > bodies.MAX_DEPTH
+    if (deep or _SUSPECT.search(text)) and (problem := bodies.problem(data)):  # which takes longer
+        raise Unreadable(problem)
+    if not (is_id(organization_id) and is_id(subject_id)):
+        raise Unreadable(f"An id is not a text of at most {MAX_ID_BYTES} bytes.")
+    _check(kind, data)
+    return Event(
+        kind, organization_id, subject_id, Version(1, occurred_at, int(inferred), kind.rank, digest(data)), data, hints or {}, inferred
+    )
+
+
+_SUSPECT = re.compile(r"\\u0000|[\ud800-\udfff]|[0-9]{300}")  # characters and numbers that `bodies.problem` might object to
+
+
+def _check(kind: EventType, data: dict[str, Json]) -> None:
     try:
         _DATA[kind].model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         words = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         raise Unreadable(f"data.{'.'.join(str(part) for part in first['loc'])}: {words}.") from None
-    digits = re.fullmatch(r"evt_([0-9]+)", event_id)
-    version = Version(1, envelope.occurred_at, int(digits[1]) if digits else 0, kind.rank, digest(data))
-    return Event(kind, organization_id, subject_id, version, data)
 
 
 def _required(field: str, value: str | None) -> str:

@@ -4,6 +4,7 @@ A group's two names for one thing end here: `display_name` is its `name`, `dp_id
 """
 
 import re
+from collections.abc import Mapping
 
 from provisioning.bodies import Json
 from provisioning.events import Event
@@ -36,32 +37,34 @@ def user_updated(event: Event) -> list[Write]:
 def user_deleted(event: Event) -> list[Write]:
     """The person is gone. What else the event carries is a hint: it is thin, and must not be written over a profile."""
     gone: dict[str, Json] = {DELETED: True, "active": False, "groups": [], "roles": []}
-    hints = {key: value for key, value in _user_data(event).items() if key not in gone}
+    if event.inferred:
+        gone["roles"] = event.data.get("roles", [])  # what no list shows, and nobody took: a default role
+    hints = {key: value for key, value in user_statements(event.data).items() if key not in gone}
     return [_write(Kind.DIRECTORY_USER, event, gone, hints)]
 
 
 def group_created(event: Event) -> list[Write]:
     """The group is there."""
-    return [_write(Kind.GROUP, event, {DELETED: False, **_group_data(event)})]
+    return [_write(Kind.GROUP, event, {DELETED: False, **group_statements(event.data)})]
 
 
 def group_updated(event: Event) -> list[Write]:
     """The group is there, under this name. Its members come with the events of users only."""
-    return [_write(Kind.GROUP, event, {DELETED: False, **_group_data(event)})]
+    return [_write(Kind.GROUP, event, {DELETED: False, **group_statements(event.data)})]
 
 
 def group_deleted(event: Event) -> list[Write]:
     """The group is gone; it stops counting at once, whenever the events of its members arrive."""
-    return [_write(Kind.GROUP, event, {DELETED: True}, _group_data(event))]
+    return [_write(Kind.GROUP, event, {DELETED: True}, group_statements(event.data))]
 
 
 def _directory(event: Event, *, enabled: bool) -> Write:
-    return _write(Kind.DIRECTORY, event, {**_data(event), "enabled": enabled})
+    return _write(Kind.DIRECTORY, event, {**_data(event.data), "enabled": enabled})
 
 
 def _stated(event: Event, defaults: dict[str, Json]) -> list[Write]:
-    data = _user_data(event)
-    person = _write(Kind.DIRECTORY_USER, event, {DELETED: False, **defaults, **data})
+    data = user_statements(event.data)
+    person = _write(Kind.DIRECTORY_USER, event, {DELETED: False, **defaults, **data}, event.hints)
     return [person, *(_group_mentioned(event, group) for group in _items(data.get("groups")))]
 
 
@@ -71,8 +74,9 @@ def _group_mentioned(event: Event, group: dict[str, Json]) -> Write:
     return Write(Kind.GROUP, Key(event.organization_id, str(group["id"])), event.version, hints=hints)
 
 
-def _user_data(event: Event) -> dict[str, Json]:
-    data = _data(event)
+def user_statements(said: Mapping[str, Json]) -> dict[str, Json]:
+    """What the data of an event, or a listing, states of a person: less what says nothing, or is not to be believed."""
+    data = _data(said)
     for key, name in (("groups", "id"), ("roles", "role_name")):
         if key in data:
             data[key] = [item for item in _items(data[key]) if item.get(name)]
@@ -84,8 +88,9 @@ def _user_data(event: Event) -> dict[str, Json]:
     return _without_blank(data, "email", "dp_id")
 
 
-def _group_data(event: Event) -> dict[str, Json]:
-    data = _without_blank(_data(event), "external_id", "dp_id")
+def group_statements(said: Mapping[str, Json]) -> dict[str, Json]:
+    """The same of a group, by the names that its registers have."""
+    data = _without_blank(_data(said), "external_id", "dp_id")
     if "display_name" in data:
         data["name"] = data.pop("display_name")
     if "dp_id" in data:
@@ -94,8 +99,8 @@ def _group_data(event: Event) -> dict[str, Json]:
     return data
 
 
-def _data(event: Event) -> dict[str, Json]:
-    return {key: value for key, value in event.data.items() if key not in ("id", "organization_id", DELETED)}
+def _data(said: Mapping[str, Json]) -> dict[str, Json]:
+    return {key: value for key, value in said.items() if key not in ("id", "organization_id", DELETED)}
 
 
 def _without_blank(data: dict[str, Json], *keys: str) -> dict[str, Json]:
@@ -104,7 +109,7 @@ def _without_blank(data: dict[str, Json], *keys: str) -> dict[str, Json]:
 
 
 def _write(kind: Kind, event: Event, statements: dict[str, Json], hints: dict[str, Json] | None = None) -> Write:
-    return Write(kind, Key(event.organization_id, event.subject_id), event.version, statements, hints or {})
+    return Write(kind, Key(event.organization_id, event.subject_id), event.version, statements, hints or {}, event.inferred)
 
 
 def _items(value: Json) -> list[dict[str, Json]]:

@@ -5,7 +5,7 @@ A handler that fails unexpectedly costs nobody else anything: its delivery is ke
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from time import time
 
@@ -14,15 +14,18 @@ from sqlalchemy.orm import Session
 from structlog import get_logger
 
 from provisioning.db import inbox as rows
+from provisioning.db import runs
 from provisioning.db.repository import Row
 from provisioning.db.session import Contended, Database
 from provisioning.dispatcher import apply
 from provisioning.errors import NotFound, NotReplayable, Unavailable
-from provisioning.events import Delivery, Parsed, parse
+from provisioning.events import Delivery, Event, EventType, Parsed, parse
 from provisioning.logs import describe
 from provisioning.settings import LinkUsersByEmail
 
 TRIES = 4  # a deadlock or a race is settled by doing the batch again, up to three times
+
+IMPORT_AFTER = timedelta(seconds=10)  # Scalekit has begun to tell of the directory's people then
 
 log = get_logger(__name__)
 
@@ -75,9 +78,20 @@ class Letter:
 class Inbox:
     """Receives deliveries into one database, from any number of threads and processes at once."""
 
-    def __init__(self, database: Database, *, link_users_by_email: LinkUsersByEmail = "live", environment_id: str | None = None) -> None:
-        """`environment_id`, when given, is the only environment whose events are applied; others are dead-lettered."""
+    def __init__(
+        self,
+        database: Database,
+        *,
+        link_users_by_email: LinkUsersByEmail = "live",
+        environment_id: str | None = None,
+        import_directories: bool = False,
+    ) -> None:
+        """`environment_id`, when given, is the only environment whose events are applied; others are dead-lettered.
+
+        `import_directories`: a directory that is enabled is read whole, soon.
+        """
         self._database = database
+        self._import = import_directories
         self._link = link_users_by_email
         self._environment_id = environment_id
 
@@ -153,10 +167,20 @@ class Inbox:
         events = [letter.parsed.event for letter in letters if letter.parsed.event]
         if failure is None:
             won = apply(session, events, self._link) if events else []
+            if self._import:
+                self._ask_for_imports(session, [event for event, each in zip(events, won, strict=True) if each])
             outcomes = iter([Outcome.PROCESSED if each else Outcome.STALE for each in won])
         else:
             outcomes = iter([Outcome.FAILED] * len(events))
         return [(next(outcomes), failure) if letter.parsed.event else _unapplied(letter.parsed) for letter in letters]
+
+    @staticmethod
+    def _ask_for_imports(session: Session, news: Sequence[Event]) -> None:
+        """In the same transaction, so that no import is lost; a little later, so that one is enough for what comes at once."""
+        enabled = [event.organization_id for event in news if event.type is EventType.DIRECTORY_ENABLED]
+        if enabled:
+            now = datetime.now(UTC)
+            runs.announce(session, enabled, requested_by=EventType.DIRECTORY_ENABLED.value, now=now, due_at=now + IMPORT_AFTER)
 
 
 def _turns(letters: Sequence[Letter]) -> list[list[int]]:

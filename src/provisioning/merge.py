@@ -42,17 +42,23 @@ Stored: TypeAlias = "list[list[Json]]"
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What one event says of one record: statements at its version, hints at the same version's lower grade."""
+    """What one event says of one record: statements at its version, hints at the same version's lower grade.
+
+    What is only `inferred` is written whole or, once anything newer was said of the record, not at all.
+    """
 
     kind: Kind
     key: Key
     version: Version
     statements: Mapping[str, Json] = field(default_factory=dict)
     hints: Mapping[str, Json] = field(default_factory=dict)
+    inferred: bool = False
 
 
 def merge(registers: Registers, write: Write) -> Registers | None:
     """The registers after `write`, or None when it wins none of them."""
+    if write.inferred and any(register.version.occurred_at > write.version.occurred_at for register in registers.values()):
+        return None
     hint = write.version._replace(grade=0)
     won = {
         key: Register(value, version)

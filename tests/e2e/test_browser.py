@@ -96,6 +96,7 @@ def test_a_browser_is_in_nobodys_way(page: Page, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("required", "code"), [("", pytest.ExitCode.OK), ("1", pytest.ExitCode.TESTS_FAILED)])
+@pytest.mark.proof
 def test_a_missing_browser_is_said_in_the_last_line(tmp_path: Path, required: str, code: int) -> None:
     """With the reason; where one is required it is a failure."""
     tests = "def test_a(page): pass\n\ndef test_b(page): pass"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLE = PAYLOADS / "organization.directory.user_created.okta.json"
 INBOX = ("deliveries list", "deliveries show", "deliveries replay")
-COMMANDS = ("serve", "dev", "migrate", "send", "portal-link", "check", *INBOX, "emulator")
+COMMANDS = ("serve", "dev", "migrate", "send", "reconcile", "worker", "portal-link", "check", *INBOX, "emulator")
 HEAVY = ("alembic", "fastapi", "grpc", "httpx", "pydantic", "rich", "scalekit", "sqlalchemy", "uvicorn")
 AWAY = {"sqlite": "sqlite:////nowhere/canary.db", "postgresql": "postgresql://canary-user:canary-password@127.0.0.1:1/canary"}
 
@@ -96,6 +96,7 @@ def test_what_nobody_expected_is_one_line_too(command: Command, monkeypatch: pyt
     assert "canary" not in done.stderr
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 def test_deliveries_are_sent_listed_shown_and_replayed(command: Command, tmp_path: Path, database_url: str) -> None:
     """The inbox says the same on the command line as over HTTP, and a replay changes nothing that was done."""
     operator = Operator(tmp_path, {**SETTINGS, "DATABASE_URL": database_url})
@@ -230,6 +231,7 @@ def test_a_portal_link_that_cannot_be_is_said_in_one_line(emulator: Emulator, tm
         assert words in done.stderr
 
 
+@pytest.mark.proof
 def test_a_reader_that_leaves_is_nothing_to_talk_about(tmp_path: Path) -> None:
     """A pipe whose reader ends early gets no error message."""
     done = Operator(tmp_path, SETTINGS).shell(

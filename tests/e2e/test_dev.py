@@ -121,6 +121,7 @@ def test_an_interrupt_ends_both(tmp_path: Path) -> None:
     assert (tmp_path / ".local/share/precious").exists()
 
 
+@pytest.mark.proof
 def test_what_is_configured_is_kept(tmp_path: Path) -> None:
     """A secret and keys of one's own hold, the emulator's beside them; .env stays as it is."""
     mine = f"PROVISIONING_API_KEYS=mine:{KEY}\nSCALEKIT_WEBHOOK_SECRET={SECRET}"
@@ -167,6 +168,7 @@ def test_the_other_commands_find_what_dev_made(running: tuple[Running, Path]) ->
     assert without.returncode == 1
 
 
+@pytest.mark.proof
 def test_a_second_one_in_the_same_folder_is_refused_in_words(running: tuple[Running, Path]) -> None:
     """And the first goes on."""
     first, folder = running
@@ -195,6 +197,7 @@ def test_the_start_page_leads_everywhere(running: tuple[Running, Path], page: Pa
     assert "token" not in page.url
 
 
+@pytest.mark.proof
 def test_an_emulator_that_has_ended_is_said_to(tmp_path: Path, page: Page) -> None:
     """The start page asks, again and again."""
     with Operator(tmp_path).started("dev") as running:

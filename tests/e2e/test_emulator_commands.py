@@ -139,7 +139,7 @@ def test_a_shell_takes_the_settings_as_they_are_printed(alone: Operator) -> None
     assert f"signed in at {environment(alone)['SCALEKIT_ENVIRONMENT_URL']}" in done.stdout
 
 
-@pytest.mark.parametrize(("by", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.proof)])
 def test_a_signal_ends_it_cleanly(tmp_path: Path, command: Command, by: signal.Signals, code: int) -> None:
     """What it keeps is its user's alone, what says that it runs goes away, and the next start finds the same company."""
     operator, folder = Operator(tmp_path), tmp_path / FOLDER

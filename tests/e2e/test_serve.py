@@ -36,7 +36,7 @@ def users(running: Running, organization_id: str) -> dict[str, Any]:
     return {user["directory_users"][0]["id"]: user for user in found}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.proof), 2])
 def test_a_captured_event_becomes_a_user(operator: Operator, command: Command, workers: int) -> None:
     """The captured Okta event, posted as it is, makes the person, and the same delivery again is a duplicate, whichever process takes it.
 

@@ -20,13 +20,17 @@ READ = (
     "/v1/organizations/{organization_id}/groups/{group_id}",
     "/v1/organizations/{organization_id}/groups/{group_id}/members",
     "/v1/organizations/{organization_id}/directories",
+    "/v1/organizations/{organization_id}/reconciliations",
+    "/v1/organizations/{organization_id}/reconciliations/{run_id}",
     "/v1/deliveries",
     "/v1/deliveries/{webhook_id}",
 )
-OPERATE = ("/v1/deliveries/{webhook_id}/replay",)
+START = "/v1/organizations/{organization_id}/reconciliations"
+DECIDE = (f"{START}/{{run_id}}/approve", f"{START}/{{run_id}}/cancel", "/v1/deliveries/{webhook_id}/replay")
+OPERATE = (START, *DECIDE)
 PORTAL = ("/v1/organizations/{organization_id}/portal-links",)
 ALL = [("GET", path) for path in READ] + [("POST", path) for path in OPERATE + PORTAL]
-IDS = {"organization_id": "org_1", "user_id": "usr_1", "group_id": "grp_1", "webhook_id": "msg_1"}
+IDS = {"organization_id": "org_1", "user_id": "usr_1", "group_id": "grp_1", "webhook_id": "msg_1", "run_id": "run_1"}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,8 @@ def test_no_credentials_are_too_odd_to_be_refused(client: TestClient, credential
         *(("POST", path, key, 403) for path in PORTAL for key in (READ_KEY, OPERATE_KEY)),
         ("GET", "/v1/deliveries", READ_KEY, 200),
         ("GET", "/v1/deliveries", OPERATE_KEY, 200),
-        *(("POST", path, OPERATE_KEY, 404) for path in OPERATE),
+        *(("POST", path, OPERATE_KEY, 404) for path in DECIDE),
+        ("POST", START, OPERATE_KEY, 503),
         *(("POST", path, PORTAL_KEY, 503) for path in PORTAL),
     ],
 )
@@ -114,6 +119,6 @@ def test_the_log_names_the_key_and_never_shows_it(client: TestClient, capsys: py
 def test_who_calls_is_asked_before_what_they_send(database_url: str, body: str) -> None:
     """Nobody learns from a 422 what a route takes without a key, and no body is parsed for them."""
     with running(database_url) as service:
-        for path in ("/v1/organizations/org_1/portal-links", "/v1/deliveries/msg_1/replay"):
+        for path in ("/v1/organizations/org_1/portal-links", START.format(**IDS), "/v1/deliveries/msg_1/replay"):
             answer = service.post(path, content=body.encode(), headers={"Content-Type": "application/json"})
             assert answer.status_code == 401

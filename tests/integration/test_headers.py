@@ -19,6 +19,7 @@ ASKED = [
     ("GET", "/v1/organizations", 200),
     ("GET", "/v1/organizations?x=1", 422),
     ("GET", "/v1/deliveries/none", 404),
+    ("POST", "/v1/organizations/org_1/reconciliations", 403),
     ("GET", "/nothing", 404),
     ("PUT", "/v1/organizations", 405),
     ("GET", "/health/live", 200),

@@ -21,6 +21,8 @@ PATHS = (
     "/v1/organizations/{}/groups/{}",
     "/v1/organizations/{}/groups/{}/members",
     "/v1/organizations/{}/directories",
+    "/v1/organizations/{}/reconciliations",
+    "/v1/organizations/{}/reconciliations/{}",
     "/v1/deliveries",
     "/v1/deliveries/{}",
     "/docs/{}",
@@ -38,7 +40,7 @@ raw = st.one_of(
 )
 # Cursors as if this service had made them, of places that it never gave.
 places = st.text(max_size=20) | st.sampled_from(["0:\x00", "0:", f"{'9' * 40}:x", f"-{'9' * 18}:x", "٣:x", "1_0:x", " 1:x"])
-cursors = st.builds(cursor, st.sampled_from(["users", "groups", "directories", "organizations", "deliveries"]), places)
+cursors = st.builds(cursor, st.sampled_from(["users", "groups", "directories", "organizations", "reconciliations", "deliveries"]), places)
 parameters = st.tuples(st.sampled_from(PARAMETERS), raw) | st.tuples(st.just("cursor"), cursors)
 headers = st.dictionaries(st.sampled_from(HEADERS), st.binary(max_size=40), max_size=3)
 

@@ -2,7 +2,9 @@
 
 import socket
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -52,10 +54,15 @@ def shape(engine: Engine) -> dict[str, object]:
             [(column["name"], repr(column["type"]), column["nullable"], column["default"]) for column in found.get_columns(name)],
             found.get_pk_constraint(name),
             sorted(found.get_foreign_keys(name), key=repr),
-            sorted(found.get_indexes(name), key=repr),
+            sorted((_plain(index) for index in found.get_indexes(name)), key=repr),
         )
         for name in names
     }
+
+
+def _plain(index: Mapping[str, Any]) -> dict[str, Any]:
+    """With the condition of a partial index as its text: the clause itself equals nothing but itself."""
+    return {**index, "dialect_options": {name: str(value) for name, value in index.get("dialect_options", {}).items()}}
 
 
 def test_migrations_and_models_are_equal(database: Database, request: pytest.FixtureRequest) -> None:

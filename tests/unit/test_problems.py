@@ -20,7 +20,7 @@ from provisioning.api.edge import Edge
 
 CANARY = "canary-5d1f7c0a"
 # At this edge these would be faults of ours.
-FAULTS = {errors.ProvisioningError, errors.ConfigurationError, errors.Unreadable, errors.ScalekitError}
+FAULTS = {errors.ProvisioningError, errors.ConfigurationError, errors.Unreadable, errors.ScalekitError, errors.ClockOff}
 TREE = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.ProvisioningError)]
 
 

@@ -94,6 +94,7 @@ def test_without_any_variable_the_defaults_of_the_contract_hold(load: Load) -> N
         "reconcile_interval": None,
         "clock_margin": timedelta(seconds=60),
         "late_event_margin": timedelta(minutes=15),
+        "disabled_directory": None,
         "scalekit_calls_per_second": 20,
         "max_waiting_deliveries": 2000,
         "payload_retention_days": 30,

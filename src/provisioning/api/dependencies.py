@@ -17,10 +17,12 @@ from provisioning.inbox import Inbox
 from provisioning.intake import Intake
 from provisioning.logs import RefusalLog
 from provisioning.portal import check_visitor
+from provisioning.reconcile import Reconciler
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.signature import Verifier
 from provisioning.settings import ApiKey, Settings
 from provisioning.tokens import TokenVerifier, Visitor
+from provisioning.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Services:
     inbox: Inbox
     intake: Intake
     scalekit: ScalekitClient
+    reconciler: Reconciler
+    worker: Worker
+    runs_database: Database
     tokens: TokenVerifier
     verifier: Verifier
     refusals: RefusalLog
@@ -145,6 +150,17 @@ class CallerFirst(APIRoute):
         return known
 
 
+class OperatorRoute(CallerFirst):
+    """The same where only an operator changes anything: who may not is told so before what they send is read."""
+
+    async def who(self, request: Request) -> Caller:
+        """Return the API key; one that is to change something has the scope `operate`. Raises 401, 403, 503."""
+        key = await _key(request)
+        if request.method != "GET":
+            _check_scope(key, "operate")
+        return key
+
+
 class PortalRoute(CallerFirst):
     """The same for an organization's admin portal: it also asks, as early, whether the portal is the caller's to open."""
 
@@ -165,7 +181,12 @@ class PortalRoute(CallerFirst):
 # NUL is in no id: PostgreSQL cannot even be asked for it.
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]+$")]
 OrganizationId = Annotated[_Text, Path(description="The customer's organization.", examples=["org_83543878963298576"])]
+# Narrower than elsewhere, where an id is only looked up: this one goes into calls to Scalekit, and into what is kept.
+ScalekitOrganizationId = Annotated[
+    str, Path(max_length=255, pattern=r"^[!-~]+$", description="The customer's organization.", examples=["org_83543878963298576"])
+]
 UserId = Annotated[_Text, Path(description="Our id of the user.", examples=["usr_5d1f7c0a9b3e4f60"])]
 GroupId = Annotated[_Text, Path(description="Scalekit's id of the group.", examples=["dirgroup_91263908563290112"])]
+RunId = Annotated[_Text, Path(description="The run.", examples=["run_019aab6c2f405f2d8a1b9c3e"])]
 WebhookId = Annotated[_Text, Path(description="The delivery's `webhook-id`.", examples=["msg_2wJ8YzqVQf0uKfWm7nTf3sYcV1b"])]
 QueryText = Annotated[_Text, Query()]

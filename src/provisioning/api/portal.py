@@ -6,10 +6,10 @@ The one endpoint that browsers call, from the origins of PROVISIONING_ALLOWED_OR
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import ConfigDict, Field
 
-from provisioning.api.dependencies import Caller, PortalRoute, ServicesDep, portal_caller
+from provisioning.api.dependencies import Caller, PortalRoute, ScalekitOrganizationId, ServicesDep, portal_caller
 from provisioning.api.problems import responses
 from provisioning.api.shapes import Shape
 from provisioning.directory import Feature
@@ -18,11 +18,6 @@ from provisioning.portal import make_link
 PATH = "/v1/organizations/{organization_id}/portal-links"
 
 router = APIRouter(tags=["Admin portal"], route_class=PortalRoute)
-
-# Narrower than elsewhere, where an id is only looked up: this one goes into a call and into the audit.
-OrganizationId = Annotated[
-    str, Path(max_length=255, pattern=r"^[!-~]+$", description="The customer's organization.", examples=["org_83543878963298576"])
-]
 
 
 class PortalLinkRequest(Shape):
@@ -58,7 +53,7 @@ class PortalLinkResponse(Shape):
     responses=responses(400, 401, 403, 404, 413, 422, 502, 503, 504),
 )
 async def make_portal_link(
-    organization_id: OrganizationId,
+    organization_id: ScalekitOrganizationId,
     parts: ServicesDep,
     caller: Annotated[Caller, Depends(portal_caller)],
     response: Response,

@@ -49,7 +49,7 @@ class _Kind:
     title: str
 
 
-# The most specific class decides. ConfigurationError and Unreadable are not here: at this edge they would be faults of ours, 500.
+# The most specific class decides. ConfigurationError, Unreadable and ClockOff are not here: at this edge they would be faults of ours, 500.
 KINDS: dict[type[errors.ProvisioningError], _Kind] = {
     errors.Refused: _Kind(HTTPStatus.BAD_REQUEST, "webhook-refused", "The webhook could not be verified"),
     errors.Unavailable: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "The database is not available"),

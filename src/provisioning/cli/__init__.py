@@ -1,4 +1,5 @@
-"""The operators' commands. Exit code 0: done; 1: failed, with one line on stderr that says what; 2: wrong usage; 130: interrupted.
+"""The operators' commands. Exit code 0: done; 1: failed, with one line on stderr that says what; 2: wrong usage, or what
+`reconcile` leaves to be done; 130: interrupted.
 
 Commands are declared here and carried out by the modules beside, each imported when its command runs: importing them all takes more
 than a second, which `--help`, a typing mistake or a shell's completion should not cost.
@@ -150,9 +151,76 @@ def make_portal_link(
     portal_link(organization, features or [], as_json=as_json)
 
 
-@app.command("check", epilog=examples("provisioning check", "provisioning check && provisioning serve"))
-def check_setup() -> None:
-    """Say of the configuration, the database, its migrations and Scalekit's API whether it is fine, and what to do where it is not."""
+@app.command(
+    "reconcile",
+    epilog=examples(
+        "provisioning reconcile org_83543878963298576 --dry-run",
+        "provisioning reconcile org_83543878963298576",
+        "provisioning reconcile --all --json | jq '.runs[].changes'",
+        "provisioning reconcile --approve run_019aab6c2f405f2d8a1b9c3e",
+    ),
+)
+def reconcile_organizations(
+    organizations: Annotated[
+        list[str] | None, typer.Argument(metavar="ORG…", help="The customers' organizations, by Scalekit's ids.", show_default=False)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every organization that is known here.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what differs, and change nothing.")] = False,
+    approve: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Let this run remove what it held back, as far as it is still gone.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, each run as the HTTP API answers it.")] = False,
+) -> None:
+    """Read organizations' directories whole, through Scalekit's API, and bring users, groups and roles here to what they say.
+
+    It works in this process: no service has to run. Where a run is under way already, it is followed. Who is missing from the directory
+    is deactivated only in small numbers; more waits for --approve. Ctrl-C cancels; what was changed by then stays.
+
+    The exit code is 0 when it is done, 1 when a run failed or was cancelled, 2 when a dry run found something or an approval is needed,
+    130 after Ctrl-C. What is `unsettled` is newer than the listing: the next run settles it.
+    """
+    from provisioning.cli.reconcile import reconcile
+
+    reconcile(organizations or [], everything=everything, approve=approve, dry_run=dry_run, as_json=as_json)
+
+
+@app.command("worker", epilog=examples("provisioning worker", "PROVISIONING_RECONCILE_INTERVAL=6h provisioning worker"))
+def start_worker() -> None:
+    """Work on the runs that anybody asked for, and ask for those that are due by PROVISIONING_RECONCILE_INTERVAL, until SIGTERM.
+
+    `serve` does the same beside answering requests; any number of both share the work.
+    """
+    from provisioning.cli.worker import work
+
+    work()
+
+
+@app.command(
+    "check",
+    epilog=examples("provisioning check", "provisioning check && provisioning serve", "provisioning check --live org_83543878963298576"),
+)
+def check_setup(
+    live_organization: Annotated[
+        str | None,
+        typer.Option(
+            "--live", metavar="ORG", help="Instead, test on this organization what is taken for granted of Scalekit; changes nothing."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; of --live.")] = False,
+) -> None:
+    """Say of the configuration, the database, its migrations and Scalekit's API whether it is fine, and what to do where it is not.
+
+    With --live: of each assumption about Scalekit's API what was seen, and what it changes, without anybody's name or address. The exit
+    code is 1 if one does not hold.
+    """
+    if live_organization is not None:
+        from provisioning.cli.live import live
+
+        live(live_organization, as_json=as_json)
+        return
+    if as_json:
+        raise typer.BadParameter("Only with --live.", param_hint="--json")
     from provisioning.cli.check import check
 
     check()

@@ -13,6 +13,7 @@ from provisioning.errors import ConfigurationError, ScalekitError, ScalekitNotCo
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.settings import Settings, load_settings
 
+CREDENTIALS_HINT = "Are SCALEKIT_ENVIRONMENT_URL, SCALEKIT_CLIENT_ID and SCALEKIT_CLIENT_SECRET right?"
 _HINT = " Is DATABASE_URL right (host, port, user, password, database), and the server running?"
 
 
@@ -74,5 +75,5 @@ def _of_scalekit(settings: Settings) -> Finding:
     except ScalekitNotConfigured as error:
         return Finding("scalekit", True, f"{error} Webhooks work without; portal links do not.")
     except ScalekitError as error:
-        return Finding("scalekit", False, f"{error} Are SCALEKIT_ENVIRONMENT_URL, SCALEKIT_CLIENT_ID and SCALEKIT_CLIENT_SECRET right?")
+        return Finding("scalekit", False, f"{error} {CREDENTIALS_HINT}")
     return Finding("scalekit", True, f"signed in at {settings.scalekit_environment_url}")

@@ -2,21 +2,17 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 import typer
 
 from provisioning import logs
+from provisioning.cli.database import opened
 from provisioning.cli.terminal import plain, print_table
-from provisioning.db import migrations
 from provisioning.db.deliveries import StoredDelivery, one_delivery, page_of_deliveries
-from provisioning.db.session import Database
-from provisioning.errors import ConfigurationError
 from provisioning.events import rfc3339
 from provisioning.inbox import Inbox, Outcome
-from provisioning.settings import Settings, load_settings
+from provisioning.settings import load_settings
 
 END_OF_TIME = (datetime.max.replace(tzinfo=UTC), "")
 BAD = frozenset({Outcome.FAILED, Outcome.DEAD_LETTERED})
@@ -24,7 +20,7 @@ BAD = frozenset({Outcome.FAILED, Outcome.DEAD_LETTERED})
 
 def list_deliveries(limit: int, *, as_json: bool) -> None:
     """Print the last `limit` deliveries, newest first. Raises ConfigurationError, Unavailable."""
-    with _database(load_settings()) as database, database.reading() as session:
+    with opened(load_settings()) as database, database.reading() as session:
         rows = [_shown(each) for each in page_of_deliveries(session, before=END_OF_TIME, limit=limit)]
     if as_json:
         typer.echo(json.dumps({"data": rows}, indent=2))
@@ -35,7 +31,7 @@ def list_deliveries(limit: int, *, as_json: bool) -> None:
 
 def show_delivery(webhook_id: str) -> None:
     """Print one delivery with its payload. Raises ConfigurationError, NotFound, Unavailable."""
-    with _database(load_settings()) as database, database.reading() as session:
+    with opened(load_settings()) as database, database.reading() as session:
         found = one_delivery(session, webhook_id)
     for name, value in _shown(found).items():
         typer.echo(f"{name:<16} {plain(value)}")
@@ -51,24 +47,13 @@ def replay_deliveries(webhook_ids: list[str]) -> None:
     """
     settings = load_settings()
     logs.configure()
-    with _database(settings) as database:
+    with opened(settings) as database:
         inbox = Inbox(database, link_users_by_email=settings.link_users_by_email, environment_id=settings.environment_id)
         receipts = inbox.replay(webhook_ids)
     columns = ("webhook_id", "outcome", "event_id", "error")
     print_table(columns, [(each.webhook_id, each.outcome, each.event_id, each.error) for each in receipts])
     if any(each.outcome in BAD for each in receipts):
         raise typer.Exit(1)
-
-
-@contextmanager
-def _database(settings: Settings) -> Iterator[Database]:
-    """The database, migrated. Raises ConfigurationError, Unavailable."""
-    with closing(Database(settings.database_url.get_secret_value())) as database:
-        with database.reading() as session:
-            to_do = migrations.state(session)
-        if to_do:
-            raise ConfigurationError(to_do)
-        yield database
 
 
 def _shown(row: StoredDelivery) -> dict[str, str | int | None]:

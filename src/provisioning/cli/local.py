@@ -6,6 +6,7 @@ The environment and .env come first; with credentials of a real Scalekit in them
 import os
 import secrets
 import shutil
+import sys
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,6 +34,13 @@ def clear() -> None:
             pass
         except OSError as error:
             raise ConfigurationError(f"Cannot remove {FOLDER}: {error.strerror or error}.") from error
+
+
+def program() -> str:
+    """What was typed to call this program, to be typed again with other arguments."""
+    if sys.argv[1:2] != ["--local"]:
+        return "provisioning"
+    return "./run" if Path("run").exists() else "provisioning --local"
 
 
 def join() -> None:

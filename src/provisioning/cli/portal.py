@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC
@@ -10,9 +9,9 @@ from datetime import UTC
 import typer
 
 from provisioning import logs
+from provisioning.cli import arguments
 from provisioning.cli.terminal import plain
 from provisioning.directory import Feature, PortalLink
-from provisioning.errors import ConfigurationError
 from provisioning.portal import make_link
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.settings import Settings, load_settings
@@ -22,8 +21,7 @@ CALLER = "command line"  # in the audit; no key can be called that
 
 def portal_link(organization_id: str, features: Sequence[Feature], *, as_json: bool) -> None:
     """Print a new link with its expiry, and write the line of audit to stderr. Raises ConfigurationError, ScalekitError."""
-    if not re.fullmatch(r"[!-~]{1,255}", organization_id):
-        raise ConfigurationError("That is no organization's id: it looks like org_83543878963298576.")
+    arguments.organization_id(organization_id)
     settings = load_settings()
     logs.configure()
     link = asyncio.run(_made(settings, organization_id, features))

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,9 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from provisioning import logs
-from provisioning.db import migrations
-from provisioning.db.session import Database
-from provisioning.errors import ConfigurationError, Unavailable
-from provisioning.settings import Settings, load_settings
+from provisioning.cli.database import warn_unless_migrated
+from provisioning.errors import ConfigurationError
+from provisioning.settings import load_settings
 
 GRACE_SECONDS = 8  # `docker stop` and most supervisors kill after 10
 
@@ -31,7 +30,7 @@ def serve(host: str, port: int, workers: int) -> None:
     settings.require_webhook_secrets()
     logs.configure()
     with listening(host, port) as listener:
-        _warn_unless_migrated(settings)
+        warn_unless_migrated(settings)  # /health/ready keeps saying it
         run(listener, workers)
 
 
@@ -95,14 +94,3 @@ def _leave(at_end: Callable[[], None], number: int, _: object) -> None:
         signal.signal(again, signal.SIG_IGN)
     at_end()
     os._exit(130 if number == signal.SIGINT else 0)
-
-
-def _warn_unless_migrated(settings: Settings) -> None:
-    """Say it now; /health/ready keeps saying it. Neither keeps the service from starting: a migration can come, the database come back."""
-    try:
-        with closing(Database(settings.database_url.get_secret_value())) as database, database.reading() as session:
-            to_do = migrations.state(session)
-    except Unavailable as error:
-        to_do = str(error)
-    if to_do:
-        _log.warning("not_ready", reason=to_do)

@@ -17,12 +17,20 @@ _STYLES = {
     "ignored": "dim",
     "dead_lettered": "yellow",
     "failed": "bold red",
+    # Runs.
+    "done": "green",
+    "needs_approval": "bold yellow",
+    "cancelled": "yellow",
     # The emulator's deliveries, and its people.
     "delivered": "green",
     "waiting": "yellow",
     "given_up": "bold red",
     "suspended": "yellow",
     "gone": "dim",
+    # What is taken for granted of Scalekit.
+    "ok": "green",
+    "differs": "bold red",
+    "not seen": "yellow",
 }
 
 

@@ -43,6 +43,11 @@ def one_delivery(session: Session, webhook_id: str) -> StoredDelivery:
     return StoredDelivery(**row)
 
 
+def last_event_ids(session: Session, organization_id: str, limit: int) -> list[str]:
+    """The ids of the organization's directory events that were received last, newest first."""
+    return list(session.scalars(_LAST_EVENTS, {"organization_id": organization_id, "limit": limit}))
+
+
 _LISTED: Select[*tuple[Any, ...]] = select(*(column for column in deliveries.c if column.name not in {"subject_id", "payload"}))
 PAGE = (
     _LISTED.where(
@@ -53,3 +58,13 @@ PAGE = (
     .limit(bindparam("limit"))
 )
 _ONE = _LISTED.add_columns(deliveries.c.payload).where(deliveries.c.webhook_id == bindparam("webhook_id"))
+_LAST_EVENTS = (
+    select(deliveries.c.event_id)
+    .where(
+        deliveries.c.organization_id == bindparam("organization_id"),
+        deliveries.c.event_id.is_not(None),
+        deliveries.c.type.like("organization.directory%"),
+    )
+    .order_by(deliveries.c.received_at.desc(), deliveries.c.webhook_id.desc())
+    .limit(bindparam("limit"))
+)

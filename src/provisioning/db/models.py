@@ -5,6 +5,7 @@
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 # Byte order on both databases, so that cursors and lock order agree between them and with Python.
@@ -60,6 +62,11 @@ def _times() -> tuple[Column[datetime], Column[datetime]]:
     return Column("created_at", UtcTime, nullable=False), Column("updated_at", UtcTime, nullable=False)
 
 
+def _only(condition: str) -> dict[str, Any]:
+    """An index over these rows alone."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 organizations = Table(
     "organizations",
     metadata,
@@ -67,6 +74,8 @@ organizations = Table(
     # The mark: nanoseconds since 1970; user and group events older than this are stale.
     Column("complete_as_of", BigInteger),
     Column("created_at", UtcTime, nullable=False),
+    # By directory: the role names that its mapping gave at the last run. Only these are taken away when a listing does not show them.
+    Column("mapped_roles", JSON),
 )
 
 deliveries = Table(
@@ -86,6 +95,7 @@ deliveries = Table(
     Column("payload", LargeBinary),
     Index(None, "received_at", "webhook_id"),
     Index(None, "organization_id", "received_at", "webhook_id"),
+    Index(None, "organization_id", "processed_at"),
 )
 
 directories = Table(
@@ -180,4 +190,41 @@ role_grants = Table(
     PrimaryKeyConstraint("organization_id", "user_id", "role", "source"),
     ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"]),
     Index(None, "organization_id", "role", "user_id"),
+)
+
+reconcile_runs = Table(
+    "reconcile_runs",
+    metadata,
+    Column("organization_id", Name),
+    Column("id", Name),
+    Column("state", Name, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("requested_at", UtcTime, nullable=False),
+    Column("due_at", UtcTime, nullable=False),
+    Column("started_at", UtcTime),
+    Column("finished_at", UtcTime),
+    Column("as_of", BigInteger),  # Scalekit's time before its listing's first page, in nanoseconds since 1970; rises from run to run
+    # Whose it is, and until when unless renewed; a run whose lease has lapsed is anybody's.
+    Column("claimed_by", Name),
+    Column("leased_until", UtcTime),
+    Column("cancel_wanted_by", Text),
+    Column("approved_by", Text),
+    Column("listed_users", Integer, nullable=False),
+    Column("listed_groups", Integer, nullable=False),
+    Column("expected_users", Integer),
+    Column("changes", JSON, nullable=False),
+    Column("removed", JSON, nullable=False),  # without approval, from absence: what the guard counts for a day
+    Column("drift", JSON, nullable=False),  # the first findings, to be shown
+    Column("drifted", Integer, nullable=False),  # how many there were
+    Column("held_back", JSON, nullable=False),  # why, in words
+    Column("proposal", JSON),
+    Column("saw_active", Boolean, nullable=False),
+    Column("saw_totals", Boolean, nullable=False),
+    Column("error", Text),
+    PrimaryKeyConstraint("organization_id", "id"),
+    # One waits and one runs, at most, of an organization: whoever asks for another joins it.
+    Index("ix_reconcile_runs_queued", "organization_id", "dry_run", unique=True, **_only("state = 'queued'")),
+    Index("ix_reconcile_runs_running", "organization_id", unique=True, **_only("state = 'running'")),
+    Index("ix_reconcile_runs_unfinished", "due_at", **_only("state IN ('queued', 'running')")),
 )

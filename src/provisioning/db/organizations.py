@@ -1,8 +1,10 @@
 """Organizations as a batch enters them: under a shared lock, and with the mark below which events are stale."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import JSON, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from provisioning.db import locks
@@ -10,6 +12,18 @@ from provisioning.db.models import organizations
 from provisioning.db.repository import Repository
 
 _ORGANIZATIONS = Repository(organizations)
+_id = organizations.c.id == bindparam("its_id")
+_MARK = select(organizations.c.complete_as_of, organizations.c.mapped_roles).where(_id)
+_SET_MARK = update(organizations).where(_id).values(complete_as_of=bindparam("mark"))
+_SET_ROLES = update(organizations).where(_id).values(mapped_roles=bindparam("mapped_roles", type_=JSON))
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How complete an organization is: `complete_as_of` in nanoseconds since 1970; by directory, the roles mapped at the last run."""
+
+    complete_as_of: int | None = None
+    mapped_roles: Mapping[str, list[str]] | None = None
 
 
 def enter(session: Session, alone: Mapping[str, bool], now: datetime) -> dict[str, int | None]:
@@ -22,3 +36,24 @@ def enter(session: Session, alone: Mapping[str, bool], now: datetime) -> dict[st
     found = _ORGANIZATIONS.read(session, ids)
     _ORGANIZATIONS.insert(session, ({"id": id_, "created_at": now} for (id_,) in ids if (id_,) not in found))
     return {id_: found[id_,]["complete_as_of"] if (id_,) in found else None for (id_,) in ids}
+
+
+def know(session: Session, organization_id: str, now: datetime) -> None:
+    """The organization is known from now on."""
+    _ORGANIZATIONS.insert(session, [{"id": organization_id, "created_at": now}])
+
+
+def mark(session: Session, organization_id: str) -> Mark:
+    """The organization's mark; an empty one where nothing is known of it."""
+    row = session.execute(_MARK, {"its_id": organization_id}).one_or_none()
+    return Mark(row.complete_as_of, row.mapped_roles) if row else Mark()
+
+
+def set_mark(session: Session, organization_id: str, complete_as_of: int) -> None:
+    """Set the mark of an organization that was entered alone. It never moves back."""
+    session.execute(_SET_MARK, {"its_id": organization_id, "mark": complete_as_of})
+
+
+def set_mapped_roles(session: Session, organization_id: str, mapped_roles: Mapping[str, list[str]]) -> None:
+    """Remember them of an organization that is known."""
+    session.execute(_SET_ROLES, {"its_id": organization_id, "mapped_roles": dict(mapped_roles)})

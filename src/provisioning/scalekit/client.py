@@ -22,6 +22,7 @@ from provisioning.errors import (
     ScalekitUnavailable,
     UnknownOrganization,
 )
+from provisioning.scalekit.pace import Pace
 from provisioning.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ BUILDING: Mapping[str, Failure] = {
     "UNAVAILABLE": AWAY,
     "DEADLINE_EXCEEDED": SILENT,
 }
+PASSING = frozenset({"RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "ABORTED", "CANCELLED"})
 # Only here: a token endpoint that is not found is a wrong environment URL.
 CALLING: Mapping[str, Failure] = {**BUILDING, "NOT_FOUND": (UnknownOrganization, "Scalekit does not know this organization.")}
 
@@ -61,6 +63,7 @@ class ScalekitClient:
     def __init__(self, settings: Settings, *, deadline: float = DEADLINE, threads: int = THREADS) -> None:
         self._settings = settings
         self._deadline = deadline
+        self.pace = Pace(settings.scalekit_calls_per_second)
         self._places = threading.BoundedSemaphore(threads)
         self._building: Future[VendorClient] | None = None
         self._building_lock = threading.Lock()
@@ -70,12 +73,40 @@ class ScalekitClient:
         self._credentials()
         await self._call(self._client)
 
+    @property
+    def url(self) -> str:
+        """Where the environment is. Raises ScalekitNotConfigured."""
+        return self._credentials()[0]
+
+    def require_credentials(self) -> None:
+        """Raises ScalekitNotConfigured, which says what is missing."""
+        self._credentials()
+
+    @property
+    def configured(self) -> bool:
+        """Whether there are credentials to call with."""
+        try:
+            self._credentials()
+        except ScalekitNotConfigured:
+            return False
+        return True
+
+    def call(self, function: "Callable[[VendorClient], Answer]", failures: Mapping[str, Failure] | None = None) -> Answer:
+        """What `function` makes of the vendor's client, in the caller's own thread: of use to who may wait.
+
+        Raises a ScalekitError, whose `passing` says whether the same call may succeed in a while.
+        """
+        client = self._client()
+        with _translated(failures or CALLING):
+            return function(client)
+
     async def portal_link(self, organization_id: str, features: Sequence[Feature] = ()) -> PortalLink:
         """A new link to the organization's admin portal, with these features or, if none is named, with those that Scalekit chooses.
 
         Raises a ScalekitError: design.md, Failures.
         """
         self._credentials()
+        self.pace.pass_by()
         return await self._call(partial(self._portal_link, organization_id, features))
 
     def close(self) -> None:
@@ -159,12 +190,12 @@ def _translated(failures: Mapping[str, Failure]) -> Iterator[None]:
         status = getattr(error, "grpc_status", None)
         if status is not None:
             words = getattr(error, "message", None) or getattr(error, "err_details", None)
-            raise _failure(failures.get(status.name, REFUSED), f"{status.name}: {words}") from error
+            raise _failure(failures.get(status.name, REFUSED), f"{status.name}: {words}", passing=status.name in PASSING) from error
         # It wraps what `requests` raised, which are OSErrors.
         unreachable = bool(error.args) and isinstance(error.args[0], OSError)
-        raise _failure(AWAY if unreachable else REFUSED, f"{type(error).__name__}: {error}") from error
+        raise _failure(AWAY if unreachable else REFUSED, f"{type(error).__name__}: {error}", passing=unreachable) from error
 
 
-def _failure(failure: Failure, vendor_message: str = "") -> ScalekitError:
+def _failure(failure: Failure, vendor_message: str = "", *, passing: bool = False) -> ScalekitError:
     kind, message = failure
-    return kind(message, vendor_message[:MESSAGE_CHARACTERS])
+    return kind(message, vendor_message[:MESSAGE_CHARACTERS], passing=passing)

@@ -30,6 +30,7 @@ from provisioning.settings.values import (
     Interval,
     KeySetUrl,
     Origins,
+    Patience,
     Scope,
     WebhookSecrets,
     Words,
@@ -157,8 +158,17 @@ class Settings(BaseSettings):
     late_event_margin: Duration = _variable(
         "PROVISIONING_LATE_EVENT_MARGIN", "15m", "Subtracted from the start of a listing for the mark.", "15m"
     )
+    disabled_directory: Patience = _variable(
+        "PROVISIONING_DISABLED_DIRECTORY",
+        "freeze",
+        "The people of a disabled directory stay as they are: freeze, or deactivate-after:<days>.",
+        "deactivate-after:30",
+    )
     scalekit_calls_per_second: Annotated[float, Field(ge=0.01, le=1000)] = _variable(
-        "PROVISIONING_SCALEKIT_CALLS_PER_SECOND", "20", "The most calls of one process to Scalekit's API.", "20"
+        "PROVISIONING_SCALEKIT_CALLS_PER_SECOND",
+        "20",
+        "The most calls of a process to Scalekit's API; portal links go first.",
+        "20",
     )
     max_waiting_deliveries: Annotated[int, Field(ge=1, le=1_000_000)] = _variable(
         "PROVISIONING_MAX_WAITING_DELIVERIES", "2000", "Beyond these a webhook is answered 503, and Scalekit sends it again.", "2000"

@@ -186,12 +186,23 @@ def _interval(value: object) -> object:
     return None if value == "off" else _duration(value)
 
 
+def _patience(value: object) -> object:
+    """How long the people of a disabled directory stay as they are: None for ever."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"freeze|deactivate-after:([1-9][0-9]{0,3})", value)
+    if not match:
+        raise ValueError("is neither freeze nor deactivate-after: and a number of days, at least one")
+    return None if match[1] is None else timedelta(days=int(match[1]))
+
+
 WebhookSecrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_webhook_secret)], ...], BeforeValidator(_words)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_words)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host_pattern)], ...], BeforeValidator(_words)]
 Duration = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=365)), BeforeValidator(_duration)]
 Interval = Annotated[Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=365))] | None, BeforeValidator(_interval)]
+Patience = Annotated[Annotated[timedelta, Field(ge=timedelta(0))] | None, BeforeValidator(_patience)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 HttpsOrigin = Annotated[str, AfterValidator(_https_origin)]
 KeySetUrl = Annotated[str, AfterValidator(_key_set_url)]

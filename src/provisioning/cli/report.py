@@ -1,0 +1,90 @@
+"""What came of runs, for people: what changed, what differed, and what waits for an approval."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+import typer
+
+from provisioning.api.reconciliations import Change, Finding, shown
+from provisioning.bodies import Json
+from provisioning.cli import local
+from provisioning.cli.terminal import plain, print_table
+from provisioning.db.runs import Run, State
+from provisioning.drift import SHOWN
+
+CHARACTERS = 60  # of a value, which may be anything
+ROWS = 25  # of a run's drift
+
+
+def print_json(runs: Sequence[Run]) -> None:
+    """Print them as the HTTP API answers them."""
+    typer.echo(json.dumps({"runs": [shown(run, drift=True).model_dump(mode="json") for run in runs]}, indent=2))
+
+
+def print_report(runs: Sequence[Run]) -> None:
+    """Print tables, and the command that approves what is held back."""
+    if not runs:
+        return
+    columns = ("organization", "run", "state", "users listed", "groups listed", "changes", "error")
+    print_table(
+        columns,
+        [(run.organization_id, run.id, _state(run), run.listed_users, run.listed_groups, _changes(run), run.error) for run in runs],
+    )
+    if any(run.drift for run in runs):
+        typer.echo("")
+        print_table(("organization", "found", "whom", "before → after", "why"), (row for run in runs for row in _drift(run)))
+    for run in runs:
+        if (more := run.drifted - ROWS) > 0:
+            typer.echo(f"and {more} more in {plain(run.organization_id)}: --json shows the first {SHOWN}")
+    for run in runs:
+        _print_held_back(run)
+    if any(run.state is State.FAILED for run in runs):
+        typer.echo("")
+        typer.echo(f"Is it the connection to Scalekit? {local.program()} check says what is wrong with it.")
+
+
+def _print_held_back(run: Run) -> None:
+    if not run.held_back:
+        return
+    typer.echo("")
+    for reason in run.held_back:
+        typer.echo(f"{plain(run.organization_id)}: {'would be held' if run.dry_run else 'held'} back: {plain(reason)}")
+    if run.state is State.NEEDS_APPROVAL:
+        typer.echo(f"To remove {_proposed(run)} all the same, as far as still gone, within 24 hours and before the next run begins:")
+        typer.echo(f"  {local.program()} reconcile --approve {run.id}")
+
+
+def _state(run: Run) -> str:
+    return f"{run.state} (dry run)" if run.dry_run else str(run.state)
+
+
+def _changes(run: Run) -> str:
+    made = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in run.changes.items() if number)
+    return made or "none"
+
+
+def _drift(run: Run) -> Iterator[tuple[str, ...]]:
+    for each in run.drift[:ROWS]:
+        found = Finding.model_validate(each)
+        ordered = sorted(found.fields.items(), key=lambda item: (item[0] != "active", _is_large(item[1]), item[0]))
+        fields = [name if _is_large(pair) else f"{name}: {_value(pair.before)} → {_value(pair.after)}" for name, pair in ordered]
+        yield run.organization_id, found.what.replace("_", " "), f"{found.type} {found.id}", "; ".join(fields), found.reason or ""
+
+
+def _proposed(run: Run) -> str:
+    """How many of what is held back, in words."""
+    proposed = shown(run).proposed
+    numbers = {"users": len(proposed.users), "groups": len(proposed.groups)}
+    numbers |= {"memberships": proposed.memberships_removed, "roles": proposed.roles_revoked}
+    return ", ".join(f"{number} {kind}" for kind, number in numbers.items() if number)
+
+
+def _is_large(pair: Change) -> bool:
+    """Whether a value is a map, or holds maps, of which the name alone fits a table."""
+    values = (pair.before, pair.after)
+    return any(isinstance(each, dict) or (isinstance(each, list) and any(isinstance(item, dict) for item in each)) for each in values)
+
+
+def _value(value: Json) -> str:
+    text = "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"
