@@ -145,14 +145,10 @@ class Situation:
         return sum(len(each) for id_, each in lists.items() if id_ in self.active)
 
 
-def homes(records: Iterable[Present]) -> frozenset[str]:
-    """The directories of these, as far as they are known."""
-    return frozenset(each.directory_id for each in records if each.directory_id)
-
-
 def named(missing: Missing) -> frozenset[str]:
-    """The directories of all that is missing."""
-    return homes(chain(missing.people.values(), missing.groups.values()))
+    """The directories of what is missing, as far as they are known."""
+    records = chain(missing.people.values(), missing.groups.values())
+    return frozenset(each.directory_id for each in records if each.directory_id)
 
 
 def proposed_ids(proposal: Mapping[str, Json]) -> frozenset[str]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain, islice
-from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -32,8 +31,6 @@ from provisioning.reconcile.guard import Missing, Situation, named, proposed_ids
 from provisioning.reconcile.lease import Lease
 from provisioning.reconcile.sweep import AT_ONCE, Seen, Sweep
 from provisioning.settings import Settings
-
-T = TypeVar("T")
 
 ROUNDS = 3  # so often, at most, is a run made again because an old event was handled meanwhile
 A_DAY = timedelta(days=1)
