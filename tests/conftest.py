@@ -34,6 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "proof: takes long; runs only with --proofs")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&`; what the tests start would ignore it as well
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.load_profile("proofs" if config.getoption("proofs") else "change")
     config.stash[ending_key] = ExitStack()
     if (told := getattr(config, "workerinput", None)) is None:

@@ -9,10 +9,15 @@ from pathlib import Path
 from sqlalchemy import Table, select
 
 from provisioning.bodies import Json
+from provisioning.changes import Cause, CauseKind
+from provisioning.db import changes
 from provisioning.db.models import deliveries, directories, directory_users, groups, memberships, role_grants, users
+from provisioning.db.reading.users import UserFilter, page_of_users
 from provisioning.db.session import Database
 from provisioning.events import Delivery, rfc3339
 from provisioning.inbox import Inbox, Receipt
+from provisioning.merge import Key
+from provisioning.showing import show_anew
 
 PAYLOADS = Path(__file__).parent / "payloads"
 ORGANIZATION = "org_1"
@@ -94,7 +99,7 @@ def state(database: Database, organization_id: str | None = None) -> dict[str, l
         for person in sorted(people, key=lambda each: str(each["id"])):
             user_id = person.pop("user_id")
             behind[user_id] = (*behind.get(user_id, ()), person["id"])
-        accounts, grants = rows(users, *_OURS), rows(role_grants)
+        accounts, grants = rows(users, *_OURS), rows(role_grants, "since")
         for account in accounts:
             account["id"] = behind[account["id"]]
         for grant in grants:
@@ -103,7 +108,7 @@ def state(database: Database, organization_id: str | None = None) -> dict[str, l
             "directories": rows(directories, *_OURS),
             "groups": rows(groups, *_OURS),
             "directory_users": people,
-            "memberships": rows(memberships, "user_id"),
+            "memberships": [{**row, "since": row["since"] is not None} for row in rows(memberships, "user_id")],
             "users": accounts,
             "role_grants": grants,
         }
@@ -114,7 +119,23 @@ def state(database: Database, organization_id: str | None = None) -> dict[str, l
     }
 
 
-_OURS = ("created_at", "updated_at", "deactivated_at")
+def user_of(database: Database, directory_user_id: str, organization_id: str = ORGANIZATION) -> str:
+    """Our id of the user that this directory user is behind."""
+    with database.reading() as session:
+        [found] = page_of_users(session, organization_id, UserFilter(directory_user_id=directory_user_id), after="", limit=2)
+    return found.id
+
+
+def show_again(database: Database, *user_ids: str, organization_id: str = ORGANIZATION, operator: str = "ops") -> None:
+    """Have these users show what an operator decided about them."""
+    keys = [Key(organization_id, user_id) for user_id in user_ids]
+    cause = Cause(CauseKind.OPERATOR, operator)
+    now = datetime.now(UTC)
+    with database.writing() as session:
+        changes.record(session, show_anew(session, dict.fromkeys(keys, cause), now, regrouped=set(keys)), now)
+
+
+_OURS = ("created_at", "updated_at", "deactivated_at", "activated_at")
 
 
 def user_rows(database: Database, organization_id: str = ORGANIZATION) -> list[dict[str, object]]:

@@ -1,20 +1,27 @@
-"""Runs `provisioning` as an operator does: real processes, in a folder and an environment of their own."""
+"""Runs `provisioning` as an operator does: real processes, in a folder and an environment of their own.
+
+They are forked, where that is known to work, which saves them their imports; what is about a program's start has it executed.
+"""
 
 import os
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 import sysconfig
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import httpx
+
+from forkserver import Forked
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "provisioning")
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -42,7 +49,7 @@ class Done:
 
 
 Command = Callable[..., Done]
-
+Process = subprocess.Popen[bytes] | Forked
 
 T = TypeVar("T")
 
@@ -51,8 +58,9 @@ T = TypeVar("T")
 class Running:
     """A started service: where it is, and what it has said so far."""
 
-    process: subprocess.Popen[str]
+    process: Process
     url: str
+    says: IO[str]
     stderr: list[str] = field(default_factory=list)
     listens: threading.Event = field(default_factory=threading.Event)
 
@@ -68,8 +76,7 @@ class Running:
 
     def read(self) -> None:
         """Keep what the service says, until it ends."""
-        assert self.process.stderr
-        for line in self.process.stderr:
+        for line in self.says:
             self.stderr.append(line)
             if '"listening"' in line:
                 self.listens.set()
@@ -78,24 +85,27 @@ class Running:
 
 @dataclass(frozen=True)
 class Operator:
-    """Somebody at a shell in `folder`, with `settings` in the environment and none of ours beside them."""
+    """Somebody at a shell in `folder`, with `settings` in the environment and none of ours beside them; `executes`: never forks."""
 
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
+    executes: bool = False
 
     def run(self, *arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `more` is added to the environment."""
-        environment = self.environment(more)
-        return subprocess.run(
-            [PROGRAM, *arguments],
-            input=stdin,
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        with ExitStack() as stack:
+            given, stdout, stderr = streams = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
+            given.write(stdin)
+            given.seek(0)
+            process = self.start(arguments, streams, **more)
+            try:
+                process.wait(SECONDS)
+            finally:
+                process.kill()
+                code = process.wait()
+            for stream in streams:
+                stream.seek(0)
+            return subprocess.CompletedProcess(arguments, code, stdout.read(), stderr.read())
 
     def shell(self, line: str) -> subprocess.CompletedProcess[str]:
         """Run a line of shell with `provisioning` on the path, as if pasted into a terminal."""
@@ -108,30 +118,36 @@ class Operator:
     def started(self, command: str, *arguments: str, port: int | None = None, **more: str) -> Iterator[Running]:
         """Start what listens, on a free port unless told, and yield it when it does; what runs at the end is killed, workers and all."""
         port = port or free_port()
-        with (self.folder / f"{command}.stdout").open("w") as stdout:
-            process = subprocess.Popen(
-                [PROGRAM, command, "--port", str(port), *arguments],
-                cwd=self.folder,
-                env=self.environment(more),
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
+        reading, writing = os.pipe()
+        with open(reading, encoding="utf-8") as says:
+            with (
+                open(os.devnull) as nothing,
+                (self.folder / f"{command}.stdout").open("w") as stdout,
+                open(writing, "w", encoding="utf-8") as stderr,
+            ):
+                process = self.start([command, "--port", str(port), *arguments], [nothing, stdout, stderr], **more)
+            running = Running(process, f"http://127.0.0.1:{port}", says)
+            reader = threading.Thread(target=running.read)
+            reader.start()
+            try:
+                assert running.listens.wait(SECONDS), running.stderr
+                assert process.poll() is None, running.stderr
+                yield running
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                reader.join()
+
+    def start(self, arguments: Sequence[str | Path], streams: Sequence[IO[str]], **more: str) -> Process:
+        """Start a command with these standard streams, in a session of its own."""
+        environment = self.environment(more)
+        if self.executes or sys.platform != "linux":
+            stdin, stdout, stderr = streams
+            return subprocess.Popen(
+                [PROGRAM, *arguments], cwd=self.folder, env=environment, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
             )
-        running = Running(process, f"http://127.0.0.1:{port}")
-        reader = threading.Thread(target=running.read)
-        reader.start()
-        try:
-            assert running.listens.wait(SECONDS), running.stderr
-            assert process.poll() is None, running.stderr
-            yield running
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            reader.join()
-            process.stderr.close() if process.stderr else None
+        return Forked(arguments, cwd=self.folder, env=environment, streams=streams, start_new_session=True)
 
     def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
         """Return what a command sees: the variables around, less ours, with the settings and `more`."""

@@ -124,6 +124,7 @@ class Reconciling:
             company.roles_of,
             [UserAnswer.model_validate(answer) for answer in answers["users"]],
             [GroupAnswer.model_validate(answer) for answer in answers["groups"]],
+            lambda answer: answer.roles,
         )
 
     def users(self, **asked: str | int) -> list[dict[str, Any]]:

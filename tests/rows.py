@@ -51,7 +51,8 @@ def big_organization(database: Database, organization_id: str, people: int) -> N
     active = [number for number in numbers if number % 10 != 9]
 
     def membership(number: int, group: int) -> Row:
-        return {**here, "directory_user_id": f"du_{number:05}", "user_id": f"usr_{number:05}", "group_id": f"grp_{group:03}"}
+        ids = {"directory_user_id": f"du_{number:05}", "user_id": f"usr_{number:05}", "group_id": f"grp_{group:03}"}
+        return {**here, **ids, "since": NOW if number % 10 != 9 else None}
 
     def grant(number: int, role: str) -> Row:
         return {**here, "user_id": f"usr_{number:05}", "role": role, "source": f"du_{number:05}"}

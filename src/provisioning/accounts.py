@@ -3,8 +3,8 @@
 Several directory users can stand behind one user; a user never leaves its organization.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from unicodedata import normalize
 
 from provisioning.bodies import Json
@@ -54,6 +54,12 @@ class DirectoryUser:
     def active(self) -> bool:
         """Whether the directory lets this person in: an `active` never written reads as true unless the record is deleted."""
         return not self.deleted and self._value("active") is not False
+
+    @property
+    def said_at(self) -> int | None:
+        """When its directory last said that it is to be let in, or that it is not (nanoseconds since 1970); None if it never did."""
+        said = self.registers.get(DELETED) if self.deleted else self.registers.get("active", self.registers.get(DELETED))
+        return said.version.occurred_at if said else None
 
     @property
     def group_ids(self) -> frozenset[str]:
@@ -128,14 +134,41 @@ def join(newcomer: DirectoryUser, candidates: Iterable[Candidate], policy: LinkU
     return min(joinable)[1] if joinable else None
 
 
+LOCAL = "local"  # where a role comes from that was granted here
+
+
+def from_group(group_id: str) -> str:
+    """Where a role comes from that the group of this id is mapped to here."""
+    return f"group:{group_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """What is to be known of groups: which are deleted, and the roles that others are mapped to here."""
+
+    deleted: Collection[Key] = frozenset()
+    roles: Mapping[Key, Collection[str]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a user shows, and the roles it has with the directory user that each comes from."""
+    """What a user shows. `memberships`: who behind it lets it into which group; `grants`: its roles, each with where it comes from."""
 
     active: bool
     profile: dict[str, str | None]
     attributes: dict[str, Json]
+    memberships: frozenset[tuple[str, str]]
     grants: frozenset[tuple[str, str]]
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups it is in."""
+        return frozenset(group_id for _, group_id in self.memberships)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles it has."""
+        return frozenset(role for role, _ in self.grants)
 
 
 def counting(behind: Sequence[DirectoryUser], disabled: Collection[Key]) -> list[DirectoryUser]:
@@ -147,13 +180,31 @@ def counting(behind: Sequence[DirectoryUser], disabled: Collection[Key]) -> list
     return enabled or list(behind)
 
 
-def show(behind: Sequence[DirectoryUser], disabled: Collection[Key]) -> Shown:
-    """What the user with these directory users behind it shows: an active one's profile first, then the newest's; roles of all active."""
+def show(behind: Sequence[DirectoryUser], disabled: Collection[Key], groups: Groups = Groups(), local_roles: Collection[str] = ()) -> Shown:
+    """What the user with these directory users behind it shows: an active one's profile first, then the newest's.
+
+    Groups and roles are those of all active ones, the roles that its groups are mapped to, and those granted to it here.
+    """
     considered = counting(behind, disabled)
     best = max(considered, key=lambda each: (each.active, each.version or (), each.key))
-    return Shown(
-        active=any(each.active for each in considered),
-        profile={name: best.text(name) for name in PROFILE},
-        attributes=best.attributes,
-        grants=frozenset((role, each.key.id) for each in considered if each.active for role in each.roles),
+    active = [each for each in considered if each.active]
+    memberships = frozenset(
+        (each.key.id, id_) for each in active for id_ in each.group_ids if Key(each.key.organization_id, id_) not in groups.deleted
     )
+    grants = {(role, each.key.id) for each in active for role in each.roles}
+    if active:
+        grants.update((role, LOCAL) for role in local_roles)
+    if groups.roles:
+        entered = {group_id for _, group_id in memberships}
+        grants.update((role, from_group(id_)) for id_ in entered for role in groups.roles.get(Key(best.key.organization_id, id_), ()))
+    return Shown(bool(active), {name: best.text(name) for name in PROFILE}, best.attributes, memberships, frozenset(grants))
+
+
+def is_abandoned(behind: Sequence[DirectoryUser], newcomers: Mapping[Key, float], disabled: Collection[Key]) -> bool:
+    """Whether newcomers, each with the time it came at, joined a user whom everybody had left by then: what was granted is not theirs.
+
+    Who leaves after that, as in a move from one directory to another, leaves it to them.
+    """
+    came = [newcomers[each.key] for each in behind if each.key in newcomers]
+    before = counting([each for each in behind if each.key not in newcomers], disabled)
+    return bool(came and before) and not any(each.active or (each.said_at or 0) > min(came) for each in before)

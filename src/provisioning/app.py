@@ -1,8 +1,11 @@
 """The HTTP composition root: makes every part and wires them, decides nothing. Neither the database nor Scalekit is asked at the start."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
+from types import FrameType
 
 import structlog
 from fastapi import FastAPI
@@ -11,6 +14,8 @@ from starlette.middleware import Middleware
 
 from provisioning import logs
 from provisioning.api import (
+    access,
+    changes,
     cors,
     deliveries,
     directories,
@@ -18,10 +23,12 @@ from provisioning.api import (
     embed,
     groups,
     health,
+    history,
     organizations,
     portal,
     problems,
     reconciliations,
+    roles,
     users,
     webhooks,
 )
@@ -30,10 +37,13 @@ from provisioning.api.dependencies import Services
 from provisioning.api.edge import Edge, Limits
 from provisioning.api.readiness import Readiness
 from provisioning.db.session import Database
+from provisioning.feed import Feed
 from provisioning.inbox import Inbox
 from provisioning.intake import Intake
 from provisioning.logs import RefusalLog
 from provisioning.reconcile import Reconciler
+from provisioning.retention import Retention
+from provisioning.roles import Roles
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.signature import Verifier
 from provisioning.settings import Settings, load_settings
@@ -42,7 +52,7 @@ from provisioning.worker import AT_ONCE, Worker
 
 log = structlog.get_logger(__name__)
 
-STOP_WITHIN = 3.0  # seconds in which the runs under way are let go of
+STOP_WITHIN = 3.0  # seconds in which what the worker has under way is let go of
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -61,12 +71,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = app.state.services = _services(chosen, verifier)
         services.intake.start()
-        if services.scalekit.configured:
-            services.worker.start()
-        elif chosen.reconcile_interval:
+        services.worker.start()
+        if chosen.reconcile_interval and not services.scalekit.configured:
             log.warning("not_reconciling", reason="PROVISIONING_RECONCILE_INTERVAL is set, and SCALEKIT_… credentials are not.")
-        yield
+        with _told_of_the_end(services.feed.stop, services.roles.stop):
+            yield
         # The connections have drained: no delivery can come any more.
+        await services.feed.close()
         await run_in_threadpool(_close, services)
 
     app = FastAPI(
@@ -85,9 +96,37 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     docs.install(app)
-    for part in (webhooks, organizations, users, groups, directories, reconciliations, portal, cors, embed, deliveries, health):
+    of_organizations = (organizations, users, access, groups, roles, history, directories, reconciliations, portal)
+    for part in (webhooks, *of_organizations, changes, cors, embed, deliveries, health):
         app.include_router(part.router)
     return app
+
+
+@contextmanager
+def _told_of_the_end(*stops: Callable[[], None]) -> Iterator[None]:
+    """Have these called when a signal ends the server: it answers what is under way first, and whoever takes long would keep it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal comes here
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for stop in stops:
+            stop()
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        elif handler is signal.SIG_DFL:
+            signal.signal(number, handler)
+            signal.raise_signal(number)
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _services(settings: Settings, verifier: Verifier) -> Services:
@@ -100,17 +139,21 @@ def _services(settings: Settings, verifier: Verifier) -> Services:
         environment_id=settings.environment_id,
         import_directories=scalekit.configured,
     )
-    # Connections of their own: runs keep no webhook waiting for one.
+    # Connections of their own: runs, and roles that many have, keep no webhook waiting for one.
     runs_database = Database(url, writers=AT_ONCE + 2, readers=AT_ONCE)
     reconciler = Reconciler(runs_database, scalekit, settings)
+    given = Roles(runs_database)
+    retention = Retention(runs_database, settings.change_retention_days)
     return Services(
         settings=settings,
         database=database,
         inbox=inbox,
         intake=Intake(inbox.receive, max_waiting=settings.max_waiting_deliveries),
+        feed=Feed(database),
         scalekit=scalekit,
         reconciler=reconciler,
-        worker=Worker(reconciler.claim, reconciler.stop, reconciler.keep_schedule),
+        roles=given,
+        worker=Worker([reconciler.claim, given.claim], [reconciler.stop, given.stop], [reconciler.keep_schedule, retention.tick]),
         runs_database=runs_database,
         tokens=TokenVerifier(settings),
         verifier=verifier,

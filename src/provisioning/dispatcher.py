@@ -1,15 +1,19 @@
 """From events to records: one routing table, and one way in which a batch is applied."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TypeAlias
 
 from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
 from provisioning import handlers
-from provisioning.db import organizations, records
+from provisioning.changes import Cause, Change, ChangeType, newest_of, of_directory, of_group
+from provisioning.db import changes as log
+from provisioning.db import organizations, records, users
 from provisioning.db.repository import Row
 from provisioning.events import Event, EventType
 from provisioning.merge import Key, Kind, Registers, Write, fold
@@ -34,11 +38,19 @@ Writes: TypeAlias = dict[Key, list[Numbered]]
 ToRow: TypeAlias = Callable[[Key, Registers, datetime], Row]
 
 
-def apply(session: Session, events: Sequence[Event], link_users_by_email: LinkUsersByEmail, *, heed_mark: bool = True) -> list[bool]:
+def apply(
+    session: Session,
+    events: Sequence[Event],
+    causes: Sequence[Cause],
+    link_users_by_email: LinkUsersByEmail,
+    *,
+    heed_mark: bool = True,
+) -> list[bool]:
     """Apply `events` in the caller's transaction; returns for each whether it won anything (if not, it is stale).
 
-    A reconcile, which makes the mark, does not heed it: what it lists is newer, whatever margins are set.
-    Tables are worked through once for the whole batch, always in this order, each one's rows locked in the order of their keys.
+    What changes goes into the change log, put down to the event's own of the `causes`. A reconcile, which makes the mark, does not heed
+    it: what it lists is newer, whatever margins are set. Tables are worked through once for the whole batch, always in this order, each
+    one's rows locked in the order of their keys.
     """
     now = datetime.now(UTC)
     alone: dict[str, bool] = {}
@@ -51,34 +63,82 @@ def apply(session: Session, events: Sequence[Event], link_users_by_email: LinkUs
         if not heed_mark or event.type in _OF_DIRECTORIES or mark is None or event.version.occurred_at >= mark:
             for write in HANDLERS[event.type](event):
                 writes[write.kind].setdefault(write.key, []).append((number, write))
-    won: set[int] = set()
-    flipped = _settle(session, Kind.DIRECTORY, writes[Kind.DIRECTORY], records.directory_row, won, now)
-    _settle(session, Kind.GROUP, writes[Kind.GROUP], records.group_row, won, now)
+    directories = _settle(session, Kind.DIRECTORY, writes[Kind.DIRECTORY], records.directory_row, now)
+    groups = _settle(session, Kind.GROUP, writes[Kind.GROUP], records.group_row, now)
     people = Batch(session, writes[Kind.DIRECTORY_USER], link_users_by_email, now)
-    people.write(flipped)
-    won |= people.won
+    happened = [change for each in directories for change in _of_directory(each, causes)]
+    happened += [change for each in groups for change in _of_group(each, causes)]
+    happened += people.write(_flipped(session, happened), causes)
+    log.record(session, happened, now)
+    won = people.won.union(*(each.won for each in chain(directories, groups)))
     return [number in won for number in range(len(events))]
 
 
-def _settle(session: Session, kind: Kind, writes: Writes, to_row: ToRow, won: set[int], now: datetime) -> set[Key]:
-    """Merge `writes` into the records of one table, and add to `won` the numbers of those that won something.
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """A record that is new (`before` is None), or that the events with the numbers `won` changed. One may only have been named."""
 
-    Returns the keys of the records that changed. What is new is put there before anything is locked: whoever waits for a row to be made
-    holds no lock on one that its maker may want.
+    key: Key
+    before: RowMapping | None
+    after: Row
+    won: set[int]
+    told: Sequence[Numbered]
+
+    def cause(self, causes: Sequence[Cause]) -> Cause:
+        """The newest of what brought it there."""
+        return newest_of(causes[number] for number in self.won or {number for number, _ in self.told})
+
+
+def _settle(session: Session, kind: Kind, writes: Writes, to_row: ToRow, now: datetime) -> list[_Settled]:
+    """Merge `writes` into the records of one table; returns those that are new or won something.
+
+    What is new is put there before anything is locked: whoever waits for a row to be made holds no lock on one that its maker may want.
     """
     repository = records.REPOSITORIES[kind]
     known = repository.read(session, writes)
     made = {key: fold({}, numbered) for key, numbered in writes.items() if key not in known}
-    inserted = repository.insert(session, [to_row(key, merged, now) for key, (merged, _) in made.items()])
+    rows = {key: to_row(key, merged, now) for key, (merged, _) in made.items()}
+    inserted = repository.insert(session, rows.values())
     stored = repository.lock(session, writes.keys() - inserted)
     folded = {Key(*key): fold(records.registers(row), writes[Key(*key)]) for key, row in stored.items()}
-    repository.save(session, [_aged(to_row(key, merged, now), stored[key]) for key, (merged, winners) in folded.items() if winners])
-    winners = {key: numbers for key, (_, numbers) in {**made, **folded}.items() if numbers}
-    won.update(number for numbers in winners.values() for number in numbers)
-    return set(winners)
+    changed = [
+        _Settled(key, stored[key], _aged(to_row(key, merged, now), stored[key]), won, writes[key])
+        for key, (merged, won) in folded.items()
+        if won
+    ]
+    repository.save(session, [each.after for each in changed])
+    return [_Settled(key, None, row, made[key][1], writes[key]) for key, row in rows.items() if key in inserted] + changed
 
 
 def _aged(row: Row, stored: RowMapping) -> Row:
     """`row`; when it shows nothing new (a hint said again), with the time at which it last did."""
     same = all(row[name] == stored[name] for name in row if name not in {"registers", "created_at", "updated_at"})
     return {**row, "updated_at": stored["updated_at"]} if same else row
+
+
+def _of_directory(each: _Settled, causes: Sequence[Cause]) -> Iterator[Change]:
+    before = each.before["enabled"] if each.before else None
+    return of_directory(each.key, before, each.after["enabled"] is True, each.cause(causes))
+
+
+def _of_group(each: _Settled, causes: Sequence[Cause]) -> Iterator[Change]:
+    before = records.shown_group(each.before) if each.before else None
+    return of_group(each.key, before, records.shown_group(each.after), each.cause(causes))
+
+
+def _flipped(session: Session, happened: Iterable[Change]) -> dict[Key, Cause]:
+    """The users whom directories and groups concern that came, went or were switched, with what did it."""
+    directories: dict[Key, Cause] = {}
+    groups: dict[Key, Cause] = {}
+    for change in happened:
+        if change.directory_id is not None:
+            directories[Key(change.organization_id, change.directory_id)] = change.cause
+        elif change.group_id is not None and change.type in _FLIPPING:
+            groups[Key(change.organization_id, change.group_id)] = change.cause
+    flipped = {user: directories[key] for user, key in users.of_directories(session, directories).items()}
+    for user, key in users.of_groups(session, groups).items():
+        flipped[user] = newest_of([groups[key], flipped.get(user, groups[key])])
+    return flipped
+
+
+_FLIPPING = frozenset({ChangeType.GROUP_CREATED, ChangeType.GROUP_DELETED})

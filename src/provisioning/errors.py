@@ -11,6 +11,7 @@ ProvisioningError                the message is safe to show: never a value out 
 ├── NotFound                     no such record: 404
 ├── Conflict                     it contradicts what is there: 409
 ├── NotReplayable                its payload was not kept: 409
+├── Forgotten                    a place in the change log from where nothing can be read without a gap: 410
 ├── ClockOff                     this machine's clock and Scalekit's are too far apart: a run fails
 ├── InvalidCursor                a page cursor we did not make: 422
 └── ScalekitError                an outgoing call failed; the vendor's own words are in `vendor_message`, for the log only
@@ -80,6 +81,10 @@ class Conflict(ProvisioningError):
 
 class NotReplayable(ProvisioningError):
     """The delivery cannot be handled again: its payload was not kept."""
+
+
+class Forgotten(ProvisioningError):
+    """Between this place in the change log and what is kept of it something may be missing; the message says how to begin anew."""
 
 
 class ClockOff(ProvisioningError):

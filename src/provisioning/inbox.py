@@ -13,17 +13,16 @@ from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 from structlog import get_logger
 
+from provisioning.changes import Cause, CauseKind
 from provisioning.db import inbox as rows
 from provisioning.db import runs
 from provisioning.db.repository import Row
-from provisioning.db.session import Contended, Database
+from provisioning.db.session import Database
 from provisioning.dispatcher import apply
 from provisioning.errors import NotFound, NotReplayable, Unavailable
 from provisioning.events import Delivery, Event, EventType, Parsed, parse
 from provisioning.logs import describe
 from provisioning.settings import LinkUsersByEmail
-
-TRIES = 4  # a deadlock or a race is settled by doing the batch again, up to three times
 
 IMPORT_AFTER = timedelta(seconds=10)  # Scalekit has begun to tell of the directory's people then
 
@@ -133,17 +132,15 @@ class Inbox:
 
     def _commit(self, letters: Sequence[Letter], *, again: bool, failure: str | None = None) -> list[Receipt]:
         """Handle `letters` in one transaction; given a `failure`, only record it."""
-        for _ in range(TRIES):
-            try:
-                with self._database.writing() as session:
-                    receipts: dict[int, Receipt] = {}
-                    for turn in _turns(letters):
-                        taken = self._take([letters[number] for number in turn], session, again=again, failure=failure)
-                        receipts |= zip(turn, taken, strict=True)
-                return [receipts[number] for number in range(len(letters))]
-            except Contended:
-                continue
-        raise Unavailable("The database is over-loaded.")
+
+        def take(session: Session) -> list[Receipt]:
+            receipts: dict[int, Receipt] = {}
+            for turn in _turns(letters):
+                taken = self._take([letters[number] for number in turn], session, again=again, failure=failure)
+                receipts |= zip(turn, taken, strict=True)
+            return [receipts[number] for number in range(len(letters))]
+
+        return self._database.write(take)
 
     def _take(self, letters: Sequence[Letter], session: Session, *, again: bool, failure: str | None) -> list[Receipt]:
         """Handle letters of different webhook ids in this transaction."""
@@ -164,9 +161,11 @@ class Inbox:
         return [receipts[letter.webhook_id] for letter in letters]
 
     def _apply(self, letters: Sequence[Letter], session: Session, failure: str | None) -> list[tuple[Outcome, str | None]]:
-        events = [letter.parsed.event for letter in letters if letter.parsed.event]
+        read = [(letter.webhook_id, letter.parsed.event) for letter in letters if letter.parsed.event]
+        events = [event for _, event in read]
         if failure is None:
-            won = apply(session, events, self._link) if events else []
+            causes = [Cause(CauseKind.DELIVERY, webhook_id, event.version.occurred_at) for webhook_id, event in read]
+            won = apply(session, events, causes, self._link) if events else []
             if self._import:
                 self._ask_for_imports(session, [event for event, each in zip(events, won, strict=True) if each])
             outcomes = iter([Outcome.PROCESSED if each else Outcome.STALE for each in won])

@@ -1,20 +1,22 @@
-"""One batch's directory users: merged, linked to users, and the users behind whom something changed shown anew.
+"""One batch's directory users: merged, linked to users, and written; then the users behind whom something changed are shown anew.
 
 Locks come first and in one order (what newcomers are joined on, directory users, users), so that batches never wait in a ring.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 from secrets import token_hex
 from typing import TypeAlias
 
 from sqlalchemy.orm import Session
 
+from provisioning import showing
 from provisioning.accounts import Candidate, DirectoryUser, email_key, join, show
+from provisioning.changes import Cause, CauseKind, Change, newest_of
 from provisioning.db import locks, records, users
-from provisioning.db.repository import Row
 from provisioning.db.session import Contended
 from provisioning.merge import DELETED, Key, Kind, Write, fold, merge
 from provisioning.settings import LinkUsersByEmail
@@ -23,7 +25,6 @@ Numbered: TypeAlias = tuple[int, Write]
 Reason: TypeAlias = tuple[str, str, str]  # what a newcomer is joined on: email or external_id, the organization, the text
 
 _DIRECTORY_USERS = records.REPOSITORIES[Kind.DIRECTORY_USER]
-_USERS_AT_ONCE = 1000
 
 
 class Batch:
@@ -37,24 +38,45 @@ class Batch:
         self.before = {Key(*key): records.directory_user(row) for key, row in _DIRECTORY_USERS.lock(session, writes).items()}
         self.after: dict[Key, DirectoryUser] = {}
         self.won: set[int] = set()
+        self._told_by: dict[Key, set[int]] = {}
         for key, numbered in writes.items():
             stored = self.before.get(key, DirectoryUser(key, {}))
             merged, won = fold(stored.registers, numbered)
             self.after[key] = replace(stored, registers=merged) if won else stored
             self.won |= won
+            self._told_by[key] = won or {number for number, _ in numbered}  # who is linked may have learned nothing new
         # In the order of their first event: which account somebody joins depends on who came first.
-        self._newcomers = [
-            key for key, numbered in writes.items() if self.after[key].user_id is None and any(_provisions(write) for _, write in numbered)
-        ]
+        self._newcomers = {
+            key: came
+            for key, numbered in writes.items()
+            if self.after[key].user_id is None and (came := [number for number, write in numbered if _provisions(write)])
+        }
 
-    def write(self, flipped: Collection[Key]) -> None:
-        """Write all that changed, also for the users of the directories that were `flipped` between enabled and disabled."""
+    def write(self, flipped: Mapping[Key, Cause], causes: Sequence[Cause]) -> list[Change]:
+        """Write all that changed, and show the users anew behind whom it did, and those who were `flipped` by a directory or a group.
+
+        Returns the changes, each put down to the newest of the `causes`, by number, that had a part in it.
+        """
         made = self._link_newcomers()
-        self._write_users_made(made)
+        shown = showing.make(self._session, made, self._now)
         self._write_records()
-        touched = self._write_memberships()
-        changed = {Key(person.key.organization_id, person.user_id) for person in self._changed() if person.user_id}
-        self._show(sorted((changed | users.of_directories(self._session, flipped)) - made.keys()), touched)
+        caused, regrouped = self._caused(flipped, causes)
+        changes = showing.complete(self._session, made, shown, caused, self._now)
+        affected = {user: cause for user, cause in caused.items() if user not in made}
+        newcomers = {key: min(_came(causes[number]) for number in numbers) for key, numbers in self._newcomers.items()}
+        return changes + showing.show_anew(self._session, affected, self._now, regrouped=regrouped, newcomers=newcomers)
+
+    def _caused(self, flipped: Mapping[Key, Cause], causes: Sequence[Cause]) -> tuple[dict[Key, Cause], set[Key]]:
+        """What changed each user, and the users whose groups or roles may be others now."""
+        caused, regrouped = dict(flipped), set(flipped)
+        for person in self._changed():
+            if person.user_id:
+                user = Key(person.key.organization_id, person.user_id)
+                newest = newest_of(causes[number] for number in self._told_by[person.key])
+                caused[user] = newest_of([caused[user], newest]) if user in caused else newest
+                if _standing(person) != _standing(self.before.get(person.key)):
+                    regrouped.add(user)
+        return caused, regrouped
 
     def _changed(self) -> Iterator[DirectoryUser]:
         return (person for key, person in self.after.items() if person is not self.before.get(key))
@@ -80,12 +102,6 @@ class Batch:
             pool.joined(person)
         return made
 
-    def _write_users_made(self, made: Mapping[Key, Sequence[DirectoryUser]]) -> None:
-        disabled = users.disabled_directories(self._session, (person for behind in made.values() for person in behind))
-        shown = {user: show(behind, disabled) for user, behind in made.items()}
-        users.USERS.insert(self._session, [users.row(user, each, None, self._now) for user, each in shown.items()])
-        users.GRANTS.insert(self._session, [row for user, each in shown.items() for row in users.grant_rows(user, each.grants)])
-
     def _write_records(self) -> None:
         rows = {person.key: records.directory_user_row(person, self._now) for person in self._changed()}
         new = rows.keys() - self.before.keys()
@@ -93,46 +109,6 @@ class Batch:
         if len(inserted) < len(new):
             raise Contended  # another batch made one of them meanwhile, with neither e-mail nor upstream id in common
         _DIRECTORY_USERS.save(self._session, [row for key, row in rows.items() if key not in new])
-
-    def _write_memberships(self) -> set[Key]:
-        """Bring memberships to what the changed directory users state; returns the users whose groups changed by it."""
-        touched: set[Key] = set()
-        gone: list[tuple[str, str, str]] = []
-        new: list[Row] = []
-        for person in self._changed():
-            organization_id, id_ = person.key
-            stored = self.before.get(person.key)
-            left = stored.group_ids - person.group_ids if stored else frozenset()
-            joined = person.group_ids - stored.group_ids if stored else person.group_ids
-            gone += [(organization_id, id_, group_id) for group_id in left]
-            for group_id in joined if person.user_id else ():
-                new.append({"organization_id": organization_id, "directory_user_id": id_, "group_id": group_id, "user_id": person.user_id})
-            if person.user_id and person.active and (left or joined):
-                touched.add(Key(organization_id, person.user_id))
-        users.MEMBERSHIPS.delete(self._session, gone)
-        users.MEMBERSHIPS.insert(self._session, new)
-        return touched
-
-    def _show(self, affected: Sequence[Key], touched: Collection[Key]) -> None:
-        """Show these stored users anew. Who is behind them is read under their lock, when no other batch can change them."""
-        for start in range(0, len(affected), _USERS_AT_ONCE):
-            stored = users.USERS.lock(self._session, affected[start : start + _USERS_AT_ONCE])
-            found = [Key(*key) for key in stored]
-            behind = users.behind(self._session, found)
-            disabled = users.disabled_directories(self._session, (person for each in behind.values() for person in each))
-            granted = users.grants(self._session, found)
-            rows: list[Row] = []
-            gone: list[tuple[str, str, str, str]] = []
-            new: list[Row] = []
-            for key in found:
-                shown = show(behind[key], disabled)
-                if shown.grants != granted[key] or key in touched or users.differs(shown, stored[key]):
-                    rows.append(users.row(key, shown, stored[key], self._now))
-                    gone += [(*key, *grant) for grant in granted[key] - shown.grants]
-                    new += users.grant_rows(key, shown.grants - granted[key])
-            users.USERS.save(self._session, rows)
-            users.GRANTS.delete(self._session, gone)
-            users.GRANTS.insert(self._session, new)
 
 
 class _Pool:
@@ -198,6 +174,16 @@ def _join_locks(session: Session, writes: Mapping[Key, Sequence[Numbered]]) -> s
         if known.user_id is None or goes or not said <= before:
             names |= before | said
     return names
+
+
+def _standing(person: DirectoryUser | None) -> tuple[object, ...] | None:
+    """What of a directory user has a say in its user's groups and roles."""
+    return None if person is None else (person.user_id, person.active, person.directory_id, person.group_ids, person.roles)
+
+
+def _came(cause: Cause) -> float:
+    """When somebody came there, in nanoseconds since 1970. A run says who is there, and nothing of when they came: as late as can be."""
+    return inf if cause.kind is CauseKind.RUN or cause.occurred_at is None else cause.occurred_at
 
 
 def _provisions(write: Write) -> bool:

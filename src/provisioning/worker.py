@@ -1,6 +1,7 @@
 """Works on what waits in the database: one thread looks, a few work. The same in `serve` and in any number of `provisioning worker`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from threading import BoundedSemaphore, Event, Thread
 from time import monotonic
 from typing import TypeAlias
@@ -10,7 +11,8 @@ from structlog import get_logger
 from provisioning.errors import Unavailable
 from provisioning.logs import describe
 
-Work: TypeAlias = Callable[[], None]
+Work: TypeAlias = Callable[[], object]
+Claim: TypeAlias = Callable[[], Work | None]
 
 AT_ONCE = 4  # pieces of work: organizations that are reconciled in parallel
 LONG_PAUSE = 5.0  # seconds, while the database is away
@@ -20,12 +22,15 @@ log = get_logger(__name__)
 
 
 class Worker:
-    """`claim` gives the next piece of work, if there is one; `stop` has those under way let go of; `tick` is called at every look."""
+    """Each of the `claims` gives its next piece of work, if there is one; the `ticks` are called before. What fails keeps no other back.
 
-    def __init__(self, claim: Callable[[], Work | None], stop: Callable[[], None], tick: Callable[[], None] = lambda: None) -> None:
-        self._claim = claim
-        self._let_go = stop
-        self._tick = tick
+    The `stops` have what is under way let go of.
+    """
+
+    def __init__(self, claims: Sequence[Claim], stops: Sequence[Callable[[], None]], ticks: Sequence[Callable[[], None]] = ()) -> None:
+        self._claims = claims
+        self._stops = stops
+        self._ticks = ticks
         self._stopping = Event()
         self._places = BoundedSemaphore(AT_ONCE)
         self._look = Event()
@@ -39,7 +44,8 @@ class Worker:
     def stop(self, within: float) -> None:
         """Let go of everything. What has not ended `within` so many seconds ends with the process, and others take it over."""
         self._stopping.set()
-        self._let_go()
+        for stop in self._stops:
+            stop()
         self._look.set()
         end = monotonic() + within
         if self._thread.is_alive():
@@ -50,25 +56,30 @@ class Worker:
     def _watch(self) -> None:
         while not self._stopping.is_set():
             self._look.clear()
-            pause = PAUSE
-            try:
-                self._tick()
-                while self._begin_next():
-                    pass
-            except Unavailable as error:
-                pause = LONG_PAUSE
-                log.warning("database_unavailable", error=describe(error))
-            except Exception as error:  # looking must go on, whatever happens to one look
-                log.error("look_failed", error=describe(error))
-            self._look.wait(pause)
+            away: Unavailable | None = None
+            parts: list[Callable[[], None]] = [*self._ticks, *(partial(self._begin_all, claim) for claim in self._claims)]
+            for part in parts:
+                try:
+                    part()
+                except Unavailable as error:
+                    away = error
+                except Exception as error:  # looking must go on, whatever happens to one look
+                    log.error("look_failed", error=describe(error))
+            if away:
+                log.warning("database_unavailable", error=describe(away))
+            self._look.wait(LONG_PAUSE if away else PAUSE)
 
-    def _begin_next(self) -> bool:
+    def _begin_all(self, claim: Claim) -> None:
+        while self._begin_next(claim):
+            pass
+
+    def _begin_next(self, claim: Claim) -> bool:
         """Whether there was something to do, and a place for it."""
         if self._stopping.is_set() or not self._places.acquire(blocking=False):
             return False
         work = None
         try:
-            work = self._claim()
+            work = claim()
         finally:
             if work is None:
                 self._places.release()

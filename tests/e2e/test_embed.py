@@ -422,24 +422,23 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("status", "retry_after", "words", "reason"), REFUSALS)
-def test_a_refusal_is_said_in_words(
-    visitor: Visitor, complaints: Complaints, status: int, retry_after: str | None, words: str, reason: str
-) -> None:
+def test_a_refusal_is_said_in_words(visitor: Visitor, complaints: Complaints, subtests: pytest.Subtests) -> None:
     """And told to the page; the button asks again."""
-    complaints.expect(str(status))
-    headers = {"Retry-After": retry_after} if retry_after else None
-    visitor.application.answers.append(Response('{"detail": "internal"}', status, headers, "application/problem+json"))
-    visitor.open()
+    for status, retry_after, words, reason in REFUSALS:
+        with subtests.test(status=status, retry_after=retry_after):
+            complaints.expect(str(status))
+            headers = {"Retry-After": retry_after} if retry_after else None
+            visitor.application.answers.append(Response('{"detail": "internal"}', status, headers, "application/problem+json"))
+            visitor.open()
 
-    visitor.says(words)
-    (error,) = visitor.hears("portal-error")
-    assert (error["reason"], error["status"], error["retrying"]) == (reason, status, False)
-    assert words in error["message"]
-    assert "internal" not in json.dumps(error)
+            visitor.says(words)
+            (error,) = visitor.hears("portal-error")
+            assert (error["reason"], error["status"], error["retrying"]) == (reason, status, False)
+            assert words in error["message"]
+            assert "internal" not in json.dumps(error)
 
-    visitor.retry.click()
-    visitor.shows()
+            visitor.retry.click()
+            visitor.shows()
 
 
 def test_a_busy_service_gets_the_time_that_it_asks_for(visitor: Visitor, complaints: Complaints) -> None:
@@ -502,24 +501,27 @@ NOT_FRAMED = [
 ]
 
 
-@pytest.mark.parametrize("location", NOT_FRAMED)
-def test_an_address_where_somebody_might_read_along_is_not_framed(visitor: Visitor, location: str) -> None:
+def test_an_address_where_somebody_might_read_along_is_not_framed(visitor: Visitor, subtests: pytest.Subtests) -> None:
     """Https, or this machine itself."""
-    visitor.application.answers.append(link(location))
-    visitor.open()
+    for location in NOT_FRAMED:
+        with subtests.test(location):
+            visitor.application.answers.append(link(location))
+            visitor.open()
 
-    visitor.says("at an address that this page does not trust")
-    assert visitor.hears("portal-error")[0]["reason"] == "refused-location"
-    assert len(visitor.page.frames) == 1
+            visitor.says("at an address that this page does not trust")
+            assert visitor.hears("portal-error")[0]["reason"] == "refused-location"
+            assert len(visitor.page.frames) == 1
 
 
-@pytest.mark.parametrize("origins", ["https://portal.example.com", "https://portal.example.com,{origin}0", "null", "nonsense", "data:,"])
-def test_an_origin_that_is_not_listed_is_not_framed(visitor: Visitor, origins: str) -> None:
+def test_an_origin_that_is_not_listed_is_not_framed(visitor: Visitor, subtests: pytest.Subtests) -> None:
     """When any are."""
-    visitor.open(origins=origins.format(origin=visitor.application.emulator.portal_origin))
+    listed = ("https://portal.example.com", f"https://portal.example.com,{visitor.application.emulator.portal_origin}0")
+    for origins in (*listed, "null", "nonsense", "data:,"):
+        with subtests.test(origins):
+            visitor.open(origins=origins)
 
-    visitor.says("at an address that this page does not trust")
-    assert len(visitor.page.frames) == 1
+            visitor.says("at an address that this page does not trust")
+            assert len(visitor.page.frames) == 1
 
 
 def test_a_listed_origin_is_framed(visitor: Visitor) -> None:
@@ -529,14 +531,15 @@ def test_a_listed_origin_is_framed(visitor: Visitor) -> None:
     visitor.shows()
 
 
-@pytest.mark.parametrize("answer", ["{}", "[]", "null", "no JSON", '{"location": 7}'])
-def test_an_answer_without_a_link(visitor: Visitor, answer: str) -> None:
+def test_an_answer_without_a_link(visitor: Visitor, subtests: pytest.Subtests) -> None:
     """Is a failure of the service."""
-    visitor.application.answers.append(Response(answer, 201))
-    visitor.open()
+    for answer in ("{}", "[]", "null", "no JSON", '{"location": 7}'):
+        with subtests.test(answer):
+            visitor.application.answers.append(Response(answer, 201))
+            visitor.open()
 
-    visitor.says("could not open the settings")
-    assert visitor.hears("portal-error")[0]["reason"] == "unavailable"
+            visitor.says("could not open the settings")
+            assert visitor.hears("portal-error")[0]["reason"] == "unavailable"
 
 
 def silent(visitor: Visitor) -> None:
@@ -743,13 +746,14 @@ def test_without_an_organization_there_is_nothing(visitor: Visitor) -> None:
     assert len(visitor.application.asked) == 1
 
 
-@pytest.mark.parametrize("endpoint", ["", "https://", "http://provisioning.example.com", "javascript:alert(1)"])
-def test_without_a_good_endpoint_it_says_so(visitor: Visitor, endpoint: str) -> None:
+def test_without_a_good_endpoint_it_says_so(visitor: Visitor, subtests: pytest.Subtests) -> None:
     """To people and to the page. In clear, whoever is on the way would have the visitor's token, and the link."""
-    visitor.open(endpoint=endpoint)
+    for endpoint in ("", "https://", "http://provisioning.example.com", "javascript:alert(1)"):
+        with subtests.test(endpoint):
+            visitor.open(endpoint=endpoint)
 
-    visitor.says("does not say where to find them")
-    assert visitor.hears("portal-error")[0]["reason"] == "configuration"
+            visitor.says("does not say where to find them")
+            assert visitor.hears("portal-error")[0]["reason"] == "configuration"
 
 
 def test_an_endpoint_may_have_a_path(visitor: Visitor) -> None:

@@ -1,4 +1,4 @@
-"""The emulator as operators start and drive it: a real process, beside a real service on both databases.
+"""The emulator as operators start and drive it: a real process, beside a real service.
 
 Commands that drive it run in this process, for speed, where it does not matter.
 """
@@ -28,6 +28,8 @@ from provisioning.cli.emulator.structure import Dialect, Provider
 
 FOLDER = Path(".provisioning/emulator")
 AT_ONCE = ("--api-port", "0", "--retry-scale", "0.0002")  # all retries are over in 20 seconds
+# What the emulator sends ends alike on both databases: test_emulator_and_service.py.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def alone(tmp_path: Path) -> Iterator[Operator]:
         yield operator
 
 
+@ON_SQLITE
 def test_the_service_follows_the_directory(town: Town) -> None:
     """Fifty people at once, then one who is hired, whose role changes, who is suspended: the service says what the directory says.
 
@@ -124,6 +127,7 @@ def test_the_service_follows_the_directory(town: Town) -> None:
         assert town.answer("compare")["equal"]
 
 
+@ON_SQLITE
 def test_a_story_is_played_to_its_end(town: Town) -> None:
     """Its last step says what came of it, compared with the service."""
     with town.serving():

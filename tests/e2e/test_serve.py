@@ -3,12 +3,17 @@
 import json
 import signal
 import socket
+import time
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from operators import PAYLOADS, SETTINGS, Command, Operator, Running, until
+from databases import Databases
+from operators import KEY, PAYLOADS, SETTINGS, Command, Operator, Running, until
+from provisioning.cli.serve import GRACE_SECONDS
 
 CAPTURED = "organization.directory.user_created.okta"
 JANE = "org_118460706403795901"
@@ -37,6 +42,7 @@ def users(running: Running, organization_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.proof), 2])
+@pytest.mark.parametrize("database_url", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql"], indirect=True)
 def test_a_captured_event_becomes_a_user(operator: Operator, command: Command, workers: int) -> None:
     """The captured Okta event, posted as it is, makes the person, and the same delivery again is a duplicate, whichever process takes it.
 
@@ -83,6 +89,23 @@ def test_the_documented_events_do_what_their_names_say(operator: Operator, comma
         assert (enabled["enabled"], disabled["enabled"]) == (True, False)
 
 
+def test_the_end_does_not_wait_for_those_who_wait_for_changes(tmp_path: Path, sqlite_databases: Databases) -> None:
+    """They are answered at once with what there is, and the service ends in less time than it gives requests under way."""
+    with (
+        sqlite_databases.fresh(migrated=True) as url,
+        Operator(tmp_path, {**SETTINGS, "DATABASE_URL": url}).started("serve") as running,
+        closing(HTTPConnection(running.url.removeprefix("http://"), timeout=30)) as waiting,
+    ):
+        waiting.request("GET", "/v1/changes?wait=30", headers={"Authorization": f"Bearer {KEY}"})
+        assert running.get("/health/live").status_code == 200  # which came later
+        began = time.monotonic()
+        assert running.end() == 0
+        assert time.monotonic() - began < GRACE_SECONDS
+        answer = waiting.getresponse()
+        assert (answer.status, json.load(answer)["data"]) == (200, [])
+    assert not [line for line in running.stderr if '"error"' in line]
+
+
 def test_an_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
     """Ctrl-C ends the service with 130, as shells expect."""
     with Operator(tmp_path, SETTINGS).started("serve") as running:
@@ -94,7 +117,7 @@ def test_an_interrupt_is_heard_where_a_shell_had_it_ignored(tmp_path: Path) -> N
     """A shell starts what `&` puts into the background with SIGINT ignored; the service is ended by it all the same."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with Operator(tmp_path, SETTINGS).started("serve") as running:
+        with Operator(tmp_path, SETTINGS, executes=True).started("serve") as running:
             assert running.end(signal.SIGINT) == 130
     finally:
         signal.signal(signal.SIGINT, before)

@@ -12,16 +12,22 @@ from structlog.testing import capture_logs
 from databases import Databases
 from service import OPERATE_KEY, PORTAL_KEY, READ_KEY, bearer, running
 
+GIVE = ("/v1/organizations/{organization_id}/groups/{group_id}/roles", "/v1/organizations/{organization_id}/users/{user_id}/roles")
 READ = (
     "/v1/organizations",
     "/v1/organizations/{organization_id}/users",
     "/v1/organizations/{organization_id}/users/{user_id}",
+    "/v1/organizations/{organization_id}/users/{user_id}/access",
+    "/v1/organizations/{organization_id}/users/{user_id}/history",
     "/v1/organizations/{organization_id}/groups",
     "/v1/organizations/{organization_id}/groups/{group_id}",
     "/v1/organizations/{organization_id}/groups/{group_id}/members",
+    "/v1/organizations/{organization_id}/groups/{group_id}/history",
+    *GIVE,
     "/v1/organizations/{organization_id}/directories",
     "/v1/organizations/{organization_id}/reconciliations",
     "/v1/organizations/{organization_id}/reconciliations/{run_id}",
+    "/v1/changes",
     "/v1/deliveries",
     "/v1/deliveries/{webhook_id}",
 )
@@ -29,7 +35,7 @@ START = "/v1/organizations/{organization_id}/reconciliations"
 DECIDE = (f"{START}/{{run_id}}/approve", f"{START}/{{run_id}}/cancel", "/v1/deliveries/{webhook_id}/replay")
 OPERATE = (START, *DECIDE)
 PORTAL = ("/v1/organizations/{organization_id}/portal-links",)
-ALL = [("GET", path) for path in READ] + [("POST", path) for path in OPERATE + PORTAL]
+ALL = [("GET", path) for path in READ] + [("POST", path) for path in OPERATE + PORTAL] + [("PUT", path) for path in GIVE]
 IDS = {"organization_id": "org_1", "user_id": "usr_1", "group_id": "grp_1", "webhook_id": "msg_1", "run_id": "run_1"}
 
 
@@ -69,6 +75,8 @@ def test_no_credentials_are_too_odd_to_be_refused(client: TestClient, credential
     [
         *(("GET", path, PORTAL_KEY, 403) for path in READ),
         *(("POST", path, key, 403) for path in OPERATE for key in (READ_KEY, PORTAL_KEY)),
+        *(("PUT", path, key, 403) for path in GIVE for key in (READ_KEY, PORTAL_KEY)),
+        *(("PUT", path, OPERATE_KEY, 422) for path in GIVE),
         *(("POST", path, key, 403) for path in PORTAL for key in (READ_KEY, OPERATE_KEY)),
         ("GET", "/v1/deliveries", READ_KEY, 200),
         ("GET", "/v1/deliveries", OPERATE_KEY, 200),
@@ -119,6 +127,7 @@ def test_the_log_names_the_key_and_never_shows_it(client: TestClient, capsys: py
 def test_who_calls_is_asked_before_what_they_send(database_url: str, body: str) -> None:
     """Nobody learns from a 422 what a route takes without a key, and no body is parsed for them."""
     with running(database_url) as service:
-        for path in ("/v1/organizations/org_1/portal-links", START.format(**IDS), "/v1/deliveries/msg_1/replay"):
-            answer = service.post(path, content=body.encode(), headers={"Content-Type": "application/json"})
+        paths = ("/v1/organizations/org_1/portal-links", START.format(**IDS), "/v1/deliveries/msg_1/replay")
+        for method, path in (*(("POST", each) for each in paths), *(("PUT", each.format(**IDS)) for each in GIVE)):
+            answer = service.request(method, path, content=body.encode(), headers={"Content-Type": "application/json"})
             assert answer.status_code == 401

@@ -19,6 +19,8 @@ from databases import Databases
 from factories import ORGANIZATION, delivery, delivery_rows, event, named, roles, state, user_rows
 from provisioning.accounts import show
 from provisioning.bodies import Json
+from provisioning.changes import Cause, CauseKind, of_user
+from provisioning.db import roles as roles_given_here
 from provisioning.db import users as accounts
 from provisioning.db.models import directory_users
 from provisioning.db.session import Contended, Database
@@ -179,11 +181,14 @@ def assert_users_show_who_is_behind_them(url: str) -> None:
         people = {Key(*key) for key in session.execute(linked)}
         behind, granted, stored = accounts.behind(session, people), accounts.grants(session, people), accounts.USERS.read(session, people)
         disabled = accounts.disabled_directories(session, (person for each in behind.values() for person in each))
+        in_groups = accounts.in_groups(session, (person for each in behind.values() for person in each))
         assert people
         for key in people:
-            shown = show(behind[key], disabled)
+            groups = roles_given_here.of_groups(session, {Key(key.organization_id, id_) for each in behind[key] for id_ in each.group_ids})
+            shown = show(behind[key], disabled, groups)
             assert shown.grants == granted[key]
-            assert not accounts.differs(shown, stored[key])
+            assert shown.memberships == {place for place, since in in_groups[key].items() if since}
+            assert not list(of_user(key, accounts.was(stored[key], shown.groups, shown.roles), shown, Cause(CauseKind.OPERATOR, "nobody")))
 
 
 def facts(random: Random, organization_id: str, size: int) -> list[Delivery]:

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
@@ -121,6 +122,7 @@ def _differences(client: TestClient, company: Company, told: list[Event], chance
         company.roles_of,
         [UserAnswer.model_validate(answer) for answer in answers],
         [GroupAnswer.model_validate(answer) for answer in groups],
+        lambda answer: answer.roles,
     )
 
 
@@ -189,6 +191,34 @@ def test_a_migration_locks_nobody_out_but_the_leaver(emulator: Emulator) -> None
     users = emulator.service.users(organization.id)
     assert [len(user.directory_users) for user in users] == [2] * 20
     assert {user.email for user in users if not user.active} <= {"ada.lovelace@migration-1.example"}
+
+
+def test_what_the_service_gives_beside_the_directory_is_no_difference(emulator: Emulator) -> None:
+    """Roles that a group is mapped to there, or that a user is granted there; what the directory gives is compared as before."""
+    SCENARIOS["onboarding"].play(emulator.parts, Job("onboarding"))
+    [organization] = emulator.company.organizations()
+    [engineering] = [group for group in emulator.service.groups(organization.id) if group.name == "Engineering"]
+    user, *_ = emulator.service.users(organization.id)
+    with httpx.Client(base_url=emulator.service.url, headers=service.bearer(service.OPERATE_KEY), timeout=60, trust_env=False) as operator:
+        for path in (f"groups/{engineering.id}", f"users/{user.id}"):
+            operator.put(f"/v1/organizations/{organization.id}/{path}/roles", json={"roles": ["auditor"]}).raise_for_status()
+    assert sum("auditor" in each.roles for each in emulator.service.users(organization.id)) > 1
+    assert emulator.parts.compared(organization.id) == (10, [])
+
+    emulator.structure.map_role(engineering.id, "owner", resend=False)
+    _, differences = emulator.parts.compared(organization.id)
+    assert differences
+    assert all((each.field, each.directory, each.service) == ("user's roles", ["owner"], ["admin"]) for each in differences)
+
+
+def test_a_service_that_does_not_say_where_roles_come_from_is_compared_by_all_of_them(emulator: Emulator) -> None:
+    """As one before that was asked of anybody: it answers 404, as it does here of somebody unknown."""
+    SCENARIOS["onboarding"].play(emulator.parts, Job("onboarding"))
+    [organization] = emulator.company.organizations()
+    user = next(user for user in emulator.service.users(organization.id) if user.roles)
+    unknown = user.model_copy(update={"id": "usr_0", "roles": ["a", "b"]})
+    assert emulator.service.roles_by_directory(organization.id, unknown) == ["a", "b"]
+    assert emulator.service.roles_by_directory(organization.id, user) == user.roles
 
 
 def test_a_scenario_fails_when_the_service_differs(emulator: Emulator) -> None:

@@ -45,7 +45,8 @@ class Receiver:
         webhook_id = request.headers["webhook-id"]
         before = self.ids.count(webhook_id)
         self.got.append((dict(request.headers), await request.body()))
-        return JSONResponse({"status": "processed"}, self.status(webhook_id, before))
+        status = self.status(webhook_id, before)
+        return Response(status_code=status) if status == 204 else JSONResponse({"status": "processed"}, status)
 
 
 class World:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from factories import delivery, event, one_by_one, receive, user_rows
+from provisioning.changes import Cause, CauseKind
 from provisioning.db.session import Database
 from provisioning.dispatcher import apply
 from provisioning.events import parse
@@ -22,7 +23,7 @@ def test_a_newcomer_waits_for_whoever_is_just_giving_up_the_address(postgres_url
         event_ = parse(delivery(goes)).event
         assert event_ is not None
         with database.writing() as session:
-            apply(session, [event_], "live")
+            apply(session, [event_], [Cause(CauseKind.DELIVERY, "msg_goes")], "live")
             newcomer = other.submit(receive, database, event("user_created", "new", at=2, email="jane@x.com", dp_id="2"))
             wait_until_blocked_or(newcomer, database)
         assert [receipt.outcome for receipt in newcomer.result()] == ["processed"]

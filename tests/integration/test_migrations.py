@@ -15,12 +15,13 @@ from faults import opened
 from sqlalchemy import Engine, inspect, text
 
 from databases import Databases
-from factories import event, receive
+from factories import ORGANIZATION, event, named, receive, roles, user_of
 from provisioning.db import migrations
 from provisioning.db import session as database_session
 from provisioning.db.models import metadata
 from provisioning.db.session import Database
 from provisioning.errors import Unavailable
+from provisioning.roles import Roles
 
 INI = Path(__file__).parents[2] / "alembic.ini"
 
@@ -44,6 +45,16 @@ def test_up_down_and_up_again(empty_database_url: str) -> None:
             assert receive(database, event("user_created", "u"))[0].outcome == "processed"
             command.downgrade(migrations.config(empty_database_url), "base")
             assert tables(database.engine) == {"alembic_version"}
+
+
+def test_a_release_that_knows_no_roles_given_here_gets_none(database: Database) -> None:
+    """Nobody could take them away there: going down leaves those that the directories give."""
+    receive(database, event("user_created", "u", groups=named("g"), roles=roles("member")))
+    Roles(database).map_group(ORGANIZATION, "g", {"admin"}, "operator")
+    Roles(database).grant(ORGANIZATION, user_of(database, "u"), {"owner"}, "operator")
+    command.downgrade(migrations.config(database.engine.url.render_as_string(hide_password=False)), "2026_11_22_reconcile_runs")
+    with database.reading() as session:
+        assert session.execute(text("SELECT role, source FROM role_grants")).all() == [("member", "u")]
 
 
 def shape(engine: Engine) -> dict[str, object]:

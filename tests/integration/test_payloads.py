@@ -32,4 +32,4 @@ def test_the_documented_events_one_after_another(database: Database) -> None:
         ("dirgroup_40072007005503806", True),
     }
     assert {(row[1], row[4]) for row in found["directories"]} == {("dir_53879621145330183", False), ("dir_55135622825771522", True)}
-    assert found["memberships"] == [("org_53879494091473415", "diruser_53891546960887884", "dirgroup_12312312312312")]
+    assert found["memberships"] == [("org_53879494091473415", "diruser_53891546960887884", "dirgroup_12312312312312", True)]

@@ -64,7 +64,7 @@ def test_groups_that_a_person_names_exist_even_when_the_event_is_overtaken(datab
 def test_a_group_event_changes_no_membership(database: Database) -> None:
     one_by_one(database, [event("user_created", "u", groups=named("g")), event("group_updated", "g", at=1, display_name="Renamed")])
     found = state(database, ORGANIZATION)
-    assert found["memberships"] == [("u", "g")]
+    assert found["memberships"] == [("u", "g", True)]
     assert [(row[3], row[4]) for row in found["groups"]] == [("Renamed", False)]
 
 
@@ -203,7 +203,7 @@ def test_groups_and_roles_without_an_id_are_none(database: Database) -> None:
     odd = event("user_updated", "u", at=1, active=False, groups=[None, {"id": None}, *named("h")], roles=[{"role_name": ""}, None])
     assert one_by_one(database, [odd]) == ["processed"]
     assert [row["active"] for row in user_rows(database)] == [False]
-    assert state(database, ORGANIZATION)["memberships"] == [("u", "h")]
+    assert state(database, ORGANIZATION)["memberships"] == [("u", "h", False)]
 
 
 def test_the_link_stays_through_every_change_of_address(database: Database) -> None:

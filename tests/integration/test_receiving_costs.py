@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from databases import Databases
 from factories import delivery, event, named, roles
+from provisioning.changes import Cause, CauseKind
 from provisioning.db.session import Database
 from provisioning.dispatcher import apply
 from provisioning.events import Event, parse
@@ -47,7 +48,7 @@ def test_on_postgresql_an_event_reads_no_table_from_end_to_end(postgres_url: str
         for events in (batch()[:3], batch()[110:113], batch()[170:173]):
             with database.writing() as session:
                 before = session.scalar(text(PLENTY))
-                apply(session, events, "live")
+                apply(session, events, [Cause(CauseKind.DELIVERY, "msg_1")] * len(events), "live")
                 assert session.scalar(text(PLENTY)) == before
 
 
@@ -74,7 +75,7 @@ def steps(session: Session, events: list[Event]) -> int:
     connection = session.connection().connection.dbapi_connection
     assert connection is not None
     connection.set_progress_handler(count, 100)
-    apply(session, events, "live")
+    apply(session, events, [Cause(CauseKind.DELIVERY, "msg_1")] * len(events), "live")
     connection.set_progress_handler(None, 0)
     return taken
 

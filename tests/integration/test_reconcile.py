@@ -118,7 +118,16 @@ CHANGES: dict[str, tuple[Change, dict[str, int]]] = {
 }
 
 
-@pytest.mark.parametrize("heard", [True, False], ids=["after webhooks", "after a run"])
+@pytest.mark.parametrize(
+    ("database_url", "heard"),
+    [
+        pytest.param("sqlite", True, id="sqlite-after webhooks"),
+        pytest.param("postgresql", False, id="postgresql-after a run"),
+        pytest.param("sqlite", False, id="sqlite-after a run", marks=pytest.mark.proof),
+        pytest.param("postgresql", True, id="postgresql-after webhooks", marks=pytest.mark.proof),
+    ],
+    indirect=["database_url"],
+)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_of_which_no_webhook_told_is_mended(reconciling: Reconciling, change: str, *, heard: bool) -> None:
     """Whichever way the record was known; a dry run says the same before, and changes nothing."""

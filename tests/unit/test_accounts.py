@@ -247,6 +247,7 @@ def test_a_profile_is_never_put_together_from_two() -> None:
         active=True,
         profile={"email": "new@x", "name": None, "given_name": None, "family_name": None, "preferred_username": None},
         attributes={},
+        memberships=frozenset(),
         grants=frozenset({("member", "user_2")}),
     )
 

@@ -43,11 +43,13 @@ def differences(
     groups: tuple[Group, ...] = (ENGINEERING,),
     group_answers: tuple[dict[str, Any], ...] = (GROUP_ANSWER,),
     disabled: tuple[str, ...] = (),
+    given_here: tuple[str, ...] = (),
 ) -> list[Difference]:
-    """Where these differ; everybody in a group is an admin."""
+    """Where these differ; everybody in a group is an admin, and has what is `given_here` by the service alone."""
     roles = lambda user: ["admin"] if user.groups else ["member"]  # noqa: E731
     said, said_of_groups = [UserAnswer(**answer) for answer in answers], [GroupAnswer(**answer) for answer in group_answers]
-    return compare(users, groups, disabled, roles, said, said_of_groups)
+    by_directory = lambda answer: [role for role in answer.roles if role not in given_here]  # noqa: E731
+    return compare(users, groups, disabled, roles, said, said_of_groups, by_directory)
 
 
 def test_equal_is_equal() -> None:
@@ -81,6 +83,14 @@ def test_equal_is_equal() -> None:
 def test_whatever_the_service_says_otherwise_is_found(change: dict[str, Any], field: str) -> None:
     """One thing changed, one difference."""
     assert [each.field for each in differences(answers=({**ANSWER, **change},))] == [field]
+
+
+def test_what_the_service_gives_beside_the_directory_is_no_difference() -> None:
+    """But a role of the directory's that is missing is one, and so is one that nobody gave."""
+    assert differences(answers=({**ANSWER, "roles": ["admin", "auditor"]},), given_here=("auditor",)) == []
+    for has, by_directory in ((["auditor"], []), (["admin", "auditor", "owner"], ["admin", "owner"])):
+        [difference] = differences(answers=({**ANSWER, "roles": has},), given_here=("auditor",))
+        assert (difference.field, difference.directory, difference.service) == ("user's roles", ["admin"], by_directory)
 
 
 def test_who_is_missing_or_too_many_is_found() -> None:

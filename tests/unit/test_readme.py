@@ -9,6 +9,7 @@ import typer
 
 from provisioning import cli
 from provisioning.app import create_app
+from provisioning.db.reading.access import Reason
 from provisioning.dispatcher import HANDLERS
 from provisioning.emulator.faults import KNOWN
 from provisioning.emulator.scenarios import SCENARIOS
@@ -46,6 +47,13 @@ def test_every_outcome_is_explained() -> None:
     """With the status that it is answered with: only `failed` is sent again."""
     outcomes = rows(section("Events").split("outcome**", 1)[1])
     assert {row[0]: row[1] for row in outcomes} == {outcome: "500" if outcome is Outcome.FAILED else "201" for outcome in Outcome}
+
+
+def test_every_reason_is_explained() -> None:
+    """Why somebody is let in or not; of a user it is never its directory alone."""
+    reasons = rows(section("Who has access, and why"))
+    assert [row[0] for row in reasons] == list(Reason)
+    assert [row[0] for row in reasons if not row[1]] == [Reason.DIRECTORY_DISABLED]
 
 
 def test_the_settings_are_those_that_there_are() -> None:

@@ -97,6 +97,7 @@ def test_without_any_variable_the_defaults_of_the_contract_hold(load: Load) -> N
         "disabled_directory": None,
         "scalekit_calls_per_second": 20,
         "max_waiting_deliveries": 2000,
+        "change_retention_days": 365,
         "payload_retention_days": 30,
         "allowed_hosts": (),
         "metrics_public": False,

@@ -13,11 +13,13 @@ from structlog.contextvars import bind_contextvars
 
 from provisioning.api.readiness import Readiness
 from provisioning.db.session import Database
+from provisioning.feed import Feed
 from provisioning.inbox import Inbox
 from provisioning.intake import Intake
 from provisioning.logs import RefusalLog
 from provisioning.portal import check_visitor
 from provisioning.reconcile import Reconciler
+from provisioning.roles import Roles
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.signature import Verifier
 from provisioning.settings import ApiKey, Settings
@@ -33,8 +35,10 @@ class Services:
     database: Database
     inbox: Inbox
     intake: Intake
+    feed: Feed
     scalekit: ScalekitClient
     reconciler: Reconciler
+    roles: Roles
     worker: Worker
     runs_database: Database
     tokens: TokenVerifier

@@ -59,6 +59,7 @@ KINDS: dict[type[errors.ProvisioningError], _Kind] = {
     errors.NotFound: _Kind(HTTPStatus.NOT_FOUND, "not-found", "No such record"),
     errors.Conflict: _Kind(HTTPStatus.CONFLICT, "conflict", "It contradicts what is there"),
     errors.NotReplayable: _Kind(HTTPStatus.CONFLICT, "not-replayable", "The delivery cannot be replayed"),
+    errors.Forgotten: _Kind(HTTPStatus.GONE, "forgotten", "The log cannot be read from there"),
     errors.InvalidCursor: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-cursor", "The cursor is not one of this list"),
     errors.ScalekitNotConfigured: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "scalekit-not-configured", "Scalekit's API is not configured"),
     errors.UnknownOrganization: _Kind(HTTPStatus.NOT_FOUND, "unknown-organization", "Scalekit does not know this organization"),

@@ -64,7 +64,7 @@ class Proposed(Shape):
     roles_revoked: _Count
 
 
-class Change(Shape):
+class Difference(Shape):
     """What a field says here, and what the directory says."""
 
     before: JsonValue
@@ -85,7 +85,8 @@ class Finding(Shape):
     type: Annotated[str, Field(description="`user`, `group` or `directory`: the record there.", examples=["user"])]
     id: Annotated[str, Field(description="Scalekit's id of it.", examples=["diruser_70687244567806212"])]
     fields: Annotated[
-        dict[str, Change], Field(default_factory=dict, examples=[{"email": {"before": "ada@example.com", "after": "ada.l@example.com"}}])
+        dict[str, Difference],
+        Field(default_factory=dict, examples=[{"email": {"before": "ada@example.com", "after": "ada.l@example.com"}}]),
     ]
     reason: Annotated[str | None, Field(examples=["held back"])] = None
 

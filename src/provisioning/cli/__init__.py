@@ -185,9 +185,76 @@ def reconcile_organizations(
     reconcile(organizations or [], everything=everything, approve=approve, dry_run=dry_run, as_json=as_json)
 
 
+Organization = Annotated[str, typer.Argument(metavar="ORG", help="The customer's organization, by Scalekit's id.")]
+
+
+@app.command(
+    "explain",
+    epilog=examples(
+        "provisioning explain org_83543878963298576 jane@example.com",
+        "provisioning explain org_83543878963298576 diruser_70687244567806212",
+        "provisioning explain org_83543878963298576 jane@example.com --json | jq '.roles[].because'",
+    ),
+)
+def explain_access(
+    organization: Organization,
+    user: Annotated[str, typer.Argument(metavar="USER", help="Our id, a directory user's id, or an e-mail.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API answers it.")] = False,
+) -> None:
+    """Say whether somebody has access and why: what the directories say, and what each group and role comes from.
+
+    Of somebody without access it says why not, and what would give it back. Where several users have the e-mail, their ids are named on
+    stderr, and the exit code is 1: ask for one by id.
+    """
+    from provisioning.cli.explain import explain
+
+    explain(organization, user, as_json=as_json)
+
+
+@app.command(
+    "history",
+    epilog=examples(
+        "provisioning history org_83543878963298576 jane@example.com",
+        "provisioning history org_83543878963298576 Engineering --limit 100",
+        "provisioning history org_83543878963298576 jane@example.com --json | jq '.data[].cause'",
+    ),
+)
+def show_history(
+    organization: Organization,
+    whom: Annotated[str, typer.Argument(metavar="WHOM", help="A user as for `explain`; or a group's id, or its exact name.")],
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many changes.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API answers it.")] = False,
+) -> None:
+    """What happened to a user or a group, newest first: when there and when here, what, and by which delivery, run or operator.
+
+    `deliveries show` has more of a delivery. It goes back as far as changes are kept.
+    """
+    from provisioning.cli.history import history
+
+    history(organization, whom, limit=limit, as_json=as_json)
+
+
+@app.command("refresh", epilog=examples("provisioning refresh --all", "provisioning refresh org_83543878963298576"))
+def refresh_organizations(
+    organizations: Annotated[
+        list[str] | None, typer.Argument(metavar="ORG…", help="The customers' organizations, by Scalekit's ids.", show_default=False)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every organization that is known here.")] = False,
+) -> None:
+    """Work out again, for every user, what it shows: from the directories' records and the roles given here, without asking Scalekit.
+
+    For when an older release ran beside this one after a migration, or somebody changed the database by hand. What was amiss is mended and
+    goes into the change log; where nothing was, nothing changes. Webhooks go on meanwhile.
+    """
+    from provisioning.cli.refresh import refresh
+
+    refresh(organizations or [], everything=everything)
+
+
 @app.command("worker", epilog=examples("provisioning worker", "PROVISIONING_RECONCILE_INTERVAL=6h provisioning worker"))
 def start_worker() -> None:
-    """Work on the runs that anybody asked for, and ask for those that are due by PROVISIONING_RECONCILE_INTERVAL, until SIGTERM.
+    """Work on the runs that anybody asked for, ask for those that are due by PROVISIONING_RECONCILE_INTERVAL, and bring roles to the
+    members of a group that another process has left undone, until SIGTERM.
 
     `serve` does the same beside answering requests; any number of both share the work.
     """

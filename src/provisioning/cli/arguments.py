@@ -1,5 +1,6 @@
 """Ids as they are typed: what cannot be one is said before anything is asked."""
 
+import getpass
 import re
 
 from provisioning.errors import ConfigurationError
@@ -19,3 +20,11 @@ def run_id(text: str) -> str:
     if not _ID.fullmatch(text):
         raise ConfigurationError("That is no run's id: it looks like run_019aab6c2f405f2d8a1b9c3e.")
     return text
+
+
+def operator() -> str:
+    """Who types, as rows and other operators are told; no API key can be called that."""
+    try:
+        return f"{getpass.getuser()} (command line)"
+    except (KeyError, OSError, ImportError):  # a container's user may have no name
+        return "command line"

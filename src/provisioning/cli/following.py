@@ -37,7 +37,7 @@ class Following:
         self._ours: set[str] = set()
         self._only: tuple[str, ...] = ()
         self._heard = monotonic()
-        self._worker = Worker(lambda: reconciler.claim(only=self._only), reconciler.stop)
+        self._worker = Worker([lambda: reconciler.claim(only=self._only)], [reconciler.stop])
 
     def start(self) -> None:
         """Ask for the first ones, and begin to work on them. Raises Unavailable."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from provisioning.cli.emulator.presence import absence
+from provisioning.cli.emulator.presence import ENDS_WITHIN, absence
 from provisioning.errors import ConfigurationError
 from provisioning.settings import VARIABLES, Settings, load_settings
 
@@ -25,7 +25,7 @@ _ENVIRONMENT = FOLDER / "env"
 
 def clear() -> None:
     """Forget all of it. Raises ConfigurationError, also while somebody uses it."""
-    with absence(EMULATOR) as absent:
+    with absence(EMULATOR, ENDS_WITHIN) as absent:  # one whose `dev` was killed just now notices that soon
         if not absent:
             raise ConfigurationError(f"A local Scalekit is running in {EMULATOR}: end it first.")
         try:

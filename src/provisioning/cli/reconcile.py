@@ -1,6 +1,5 @@
 """Reconciling from the command line, here and now: no service has to run for it."""
 
-import getpass
 import logging
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ def reconcile(organization_ids: Sequence[str], *, everything: bool, approve: str
         scalekit.require_credentials()
         with opened(settings, writers=AT_ONCE + 2, readers=AT_ONCE + 1) as database:
             reconciler = Reconciler(database, scalekit, settings)
-            by = _caller()
+            by = arguments.operator()
             asks = _asks(database, reconciler, _known(database) if everything else organization_ids, approve, dry_run, by)
             following = Following(database, reconciler, asks)
             ended_by = _follow(following, by)
@@ -122,14 +121,6 @@ def _asks(
 def _known(database: Database) -> list[str]:
     with database.reading() as session:
         return [*runs.last_requests(session)]
-
-
-def _caller() -> str:
-    """Who asks, as rows and other operators are told; no API key can be called that."""
-    try:
-        return f"{getpass.getuser()} (command line)"
-    except (KeyError, OSError, ImportError):  # a container's user may have no name
-        return "command line"
 
 
 def _signals() -> "SimpleQueue[int]":

@@ -5,14 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
-from provisioning.api.reconciliations import Change, Finding, shown
-from provisioning.bodies import Json
+from provisioning.api.reconciliations import Difference, Finding, shown
 from provisioning.cli import local
-from provisioning.cli.terminal import plain, print_table
+from provisioning.cli.terminal import plain, print_table, short
 from provisioning.db.runs import Run, State
 from provisioning.drift import SHOWN
 
-CHARACTERS = 60  # of a value, which may be anything
 ROWS = 25  # of a run's drift
 
 
@@ -67,7 +65,7 @@ def _drift(run: Run) -> Iterator[tuple[str, ...]]:
     for each in run.drift[:ROWS]:
         found = Finding.model_validate(each)
         ordered = sorted(found.fields.items(), key=lambda item: (item[0] != "active", _is_large(item[1]), item[0]))
-        fields = [name if _is_large(pair) else f"{name}: {_value(pair.before)} → {_value(pair.after)}" for name, pair in ordered]
+        fields = [name if _is_large(pair) else f"{name}: {short(pair.before)} → {short(pair.after)}" for name, pair in ordered]
         yield run.organization_id, found.what.replace("_", " "), f"{found.type} {found.id}", "; ".join(fields), found.reason or ""
 
 
@@ -79,12 +77,7 @@ def _proposed(run: Run) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in numbers.items() if number)
 
 
-def _is_large(pair: Change) -> bool:
+def _is_large(pair: Difference) -> bool:
     """Whether a value is a map, or holds maps, of which the name alone fits a table."""
     values = (pair.before, pair.after)
     return any(isinstance(each, dict) or (isinstance(each, list) and any(isinstance(item, dict) for item in each)) for each in values)
-
-
-def _value(value: Json) -> str:
-    text = "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"

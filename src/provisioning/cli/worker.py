@@ -10,17 +10,19 @@ from provisioning import logs
 from provisioning.cli.database import warn_unless_migrated
 from provisioning.db.session import Database
 from provisioning.reconcile import Reconciler
+from provisioning.retention import Retention
+from provisioning.roles import Roles
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.settings import load_settings
 from provisioning.worker import AT_ONCE, Worker
 
-STOP_WITHIN = 3.0  # seconds in which the runs under way are let go of
+STOP_WITHIN = 3.0  # seconds in which what is under way is let go of
 
 _log = structlog.get_logger(__name__)
 
 
 def work() -> None:
-    """Work until SIGTERM or SIGINT. Raises ConfigurationError, ScalekitNotConfigured: without credentials there is nothing to work with."""
+    """Work until SIGTERM or SIGINT; without credentials, on no runs. Raises ConfigurationError."""
     settings = load_settings()
     signals = SimpleQueue[int]()
     # Also where a shell's `&` had the interrupt ignored.
@@ -28,12 +30,15 @@ def work() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: signals.put(number))
     url = settings.database_url.get_secret_value()
     with closing(ScalekitClient(settings)) as scalekit, closing(Database(url, writers=AT_ONCE + 2, readers=AT_ONCE)) as database:
-        scalekit.require_credentials()
         logs.configure()
         warn_unless_migrated(settings)
         reconciler = Reconciler(database, scalekit, settings)
-        worker = Worker(reconciler.claim, reconciler.stop, reconciler.keep_schedule)
+        roles = Roles(database)
+        retention = Retention(database, settings.change_retention_days)
+        worker = Worker([reconciler.claim, roles.claim], [reconciler.stop, roles.stop], [reconciler.keep_schedule, retention.tick])
         _log.info("working", runs_at_once=AT_ONCE, reconcile_interval=str(settings.reconcile_interval or "off"))
+        if not scalekit.configured:
+            _log.warning("not_reconciling", reason="SCALEKIT_… credentials are not set.")
         worker.start()
         signals.get()
         worker.stop(STOP_WITHIN)

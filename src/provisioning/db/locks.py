@@ -9,6 +9,8 @@ from hashlib import blake2b
 from sqlalchemy import ARRAY, BigInteger, Boolean, bindparam, text
 from sqlalchemy.orm import Session
 
+from provisioning.db.repository import dialect
+
 # unnest gives the elements in their order, and the locks are taken in it: two batches never wait for each other in a ring.
 _HOLD = text(
     "SELECT CASE WHEN alone THEN pg_advisory_xact_lock(name) ELSE pg_advisory_xact_lock_shared(name) END"
@@ -23,7 +25,7 @@ def hold(session: Session, names: Iterable[tuple[str, ...]]) -> None:
 
 def share(session: Session, names: Mapping[tuple[str, ...], bool]) -> None:
     """Hold these locks until the transaction ends: alone where the value is true, else together with others that share."""
-    if not names or session.get_bind().dialect.name != "postgresql":
+    if not names or dialect(session) != "postgresql":
         return
     wanted: dict[int, bool] = {}
     for name, alone in names.items():

@@ -1,7 +1,7 @@
 """The tables, the same on SQLite and PostgreSQL. Every key of a tenant's data starts with its organization.
 
 `registers` holds a record's last-writer-wins map (merge.py) and is the truth; the columns beside it are projections to query by.
-`memberships` and `role_grants` are projections too: they can be made again from the registers at any time.
+`memberships` and `role_grants` are projections too: they can be made again from the registers, `group_roles` and `local_roles` at any time.
 """
 
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    Sequence,
     Table,
     Text,
     TypeDecorator,
@@ -140,6 +141,7 @@ users = Table(
     Column("attributes", JSON, nullable=False),
     *_times(),
     Column("deactivated_at", UtcTime),
+    Column("activated_at", UtcTime),  # null also of one who is active since before this was kept
     PrimaryKeyConstraint("organization_id", "id"),
     Index(None, "organization_id", "email_key", "id"),
     Index(None, "organization_id", "active", "id"),
@@ -171,9 +173,10 @@ memberships = Table(
     Column("organization_id", Name),
     Column("directory_user_id", Name),
     Column("group_id", Name),
-    Column(
-        "user_id", Name, nullable=False
-    ),  # the directory user's, which never changes: a group's members are read in order from one index
+    # The directory user's, which never changes: a group's members are read in order from one index.
+    Column("user_id", Name, nullable=False),
+    # Since when the user is in the group by it; null while it is not: the directory user or the group does not count.
+    Column("since", UtcTime),
     PrimaryKeyConstraint("organization_id", "directory_user_id", "group_id"),
     ForeignKeyConstraint(["organization_id", "directory_user_id"], ["directory_users.organization_id", "directory_users.id"]),
     ForeignKeyConstraint(["organization_id", "group_id"], ["groups.organization_id", "groups.id"]),
@@ -186,10 +189,81 @@ role_grants = Table(
     Column("organization_id", Name),
     Column("user_id", Name),
     Column("role", Name),
-    Column("source", Name),  # the directory user that it comes from
+    Column("source", Name),  # the directory user that it comes from; or `group:` and the id of the group that is mapped to it; or `local`
+    Column("since", UtcTime),  # null: since before this was kept
     PrimaryKeyConstraint("organization_id", "user_id", "role", "source"),
     ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"]),
     Index(None, "organization_id", "role", "user_id"),
+)
+
+group_roles = Table(
+    "group_roles",
+    metadata,
+    Column("organization_id", Name),
+    Column("group_id", Name),
+    Column("role", Name),
+    Column("mapped_by", Text, nullable=False),
+    Column("mapped_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("organization_id", "group_id", "role"),
+    ForeignKeyConstraint(["organization_id", "group_id"], ["groups.organization_id", "groups.id"]),
+)
+
+# Groups whose roles have changed, and not yet been brought to every member; whoever does that holds it until `due_at`.
+unapplied_roles = Table(
+    "unapplied_roles",
+    metadata,
+    Column("organization_id", Name),
+    Column("group_id", Name),
+    Column("changed_by", Text, nullable=False),
+    Column("change", Name, nullable=False),  # another change meanwhile is another text
+    Column("due_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("organization_id", "group_id"),
+)
+
+local_roles = Table(
+    "local_roles",
+    metadata,
+    Column("organization_id", Name),
+    Column("user_id", Name),
+    Column("role", Name),
+    Column("granted_by", Text, nullable=False),
+    Column("granted_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("organization_id", "user_id", "role"),
+    ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"]),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("organization_id", Name),
+    Column("position", BigInteger),  # rises along everybody's own history; taken under the locks on what changed
+    Column("type", Name, nullable=False),
+    Column("user_id", Name),
+    Column("group_id", Name),
+    Column("directory_id", Name),
+    Column("role", Name),
+    Column("before", JSON(none_as_null=True)),
+    Column("after", JSON(none_as_null=True)),
+    Column("cause", Name, nullable=False),  # delivery, run or operator
+    Column("cause_id", Text, nullable=False),  # its webhook id, its id, or a name
+    Column("occurred_at", BigInteger),  # there, in nanoseconds since 1970; of what an operator did, null
+    Column("recorded_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("organization_id", "position"),
+    Index(None, "position"),
+    Index("ix_changes_user", "organization_id", "user_id", "position", **_only("user_id IS NOT NULL")),
+    Index("ix_changes_group", "organization_id", "group_id", "position", **_only("group_id IS NOT NULL")),
+)
+
+# The first change has the second position: the first stands for what was here before there was a log.
+changes_position = Sequence("changes_position", start=2, metadata=metadata)
+
+# One row. `last`: the last position taken on SQLite, which has no sequences; `forgotten`: changes up to this one are not kept any more.
+change_log = Table(
+    "change_log",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    Column("forgotten", BigInteger, nullable=False),
 )
 
 reconcile_runs = Table(

@@ -43,6 +43,11 @@ def know(session: Session, organization_id: str, now: datetime) -> None:
     _ORGANIZATIONS.insert(session, [{"id": organization_id, "created_at": now}])
 
 
+def known(session: Session, organization_id: str) -> bool:
+    """Whether anything is known of the organization."""
+    return session.execute(_MARK, {"its_id": organization_id}).one_or_none() is not None
+
+
 def mark(session: Session, organization_id: str) -> Mark:
     """The organization's mark; an empty one where nothing is known of it."""
     row = session.execute(_MARK, {"its_id": organization_id}).one_or_none()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import cast
 
 from sqlalchemy import RowMapping
 
@@ -60,6 +61,11 @@ def group_row(key: Key, merged: Registers, now: datetime) -> Row:
         "name": _text(merged, "name"),
         "deleted": _value(merged, DELETED) is True,
     }
+
+
+def shown_group(row: Row | RowMapping) -> dict[str, Json] | None:
+    """What a group shows, None of a deleted one."""
+    return None if row["deleted"] else {name: cast(str | None, row[name]) for name in ("name", "external_id", "directory_id")}
 
 
 def _common(key: Key, merged: Registers, now: datetime) -> dict[str, object]:

@@ -87,10 +87,10 @@ class Repository:
         written = [each.name for each in table.columns if each not in key and each.name != "created_at"]
         self._insert: dict[str, Executable] = {}
         self._save: dict[str, Executable] = {}
-        for dialect, rows in (("sqlite", insert(table)), ("postgresql", _insert_document(table))):
-            self._insert[dialect] = rows.on_conflict_do_nothing(index_elements=key).returning(*key)
+        for name, rows in (("sqlite", insert(table)), ("postgresql", insert_document(table))):
+            self._insert[name] = rows.on_conflict_do_nothing(index_elements=key).returning(*key)
             if written:
-                self._save[dialect] = rows.on_conflict_do_update(index_elements=key, set_={name: rows.excluded[name] for name in written})
+                self._save[name] = rows.on_conflict_do_update(index_elements=key, set_={each: rows.excluded[each] for each in written})
         wanted = keys(*self._key)
         self._delete: dict[str, Executable] = {
             "sqlite": delete(table).where(tuple_(*key).in_(select(wanted))),
@@ -118,7 +118,7 @@ class Repository:
     def delete(self, session: Session, ids: Iterable[Id]) -> None:
         """Delete the rows with these keys."""
         if ids := list(ids):
-            session.execute(self._delete[_dialect(session)], as_keys(ids))
+            session.execute(self._delete[dialect(session)], as_keys(ids))
 
     def _by_id(self, session: Session, statement: Select[tuple[object, ...]], ids: Iterable[Id]) -> dict[Id, RowMapping]:
         ids = list(ids)
@@ -129,20 +129,25 @@ class Repository:
         ordered = sorted(rows, key=lambda row: tuple(str(row[field]) for field in self._key))
         if not ordered:
             return None
-        dialect, listed = _dialect(session), [dict(row) for row in ordered]
-        document = {"rows": dumps(listed, ensure_ascii=False, default=_as_json)} if dialect == "postgresql" else None
-        return session.execute(statements[dialect], document or listed)
+        on_postgresql = dialect(session) == "postgresql"
+        return session.execute(statements[dialect(session)], document(ordered) if on_postgresql else [dict(row) for row in ordered])
 
 
-def _dialect(session: Session) -> str:
+def dialect(session: Session) -> str:
+    """The database's name: `sqlite` or `postgresql`."""
     return session.get_bind().dialect.name
 
 
-def _insert_document(table: Table) -> Insert:
-    """Insert the rows of one JSON document: PostgreSQL reads it several times faster than a statement that lists them."""
+def insert_document(table: Table) -> Insert:
+    """Insert the rows of one JSON document, `rows`: PostgreSQL reads it several times faster than a statement that lists them."""
     columns = [column(each.name, each.type) for each in table.columns]
     rows = func.json_to_recordset(bindparam("rows", type_=String).cast(JSON)).table_valued(*columns).render_derived(with_types=True)
     return insert(table).from_select([each.name for each in columns], select(*rows.c))
+
+
+def document(rows: Iterable[Row]) -> dict[str, str]:
+    """The parameter `rows` of such a statement."""
+    return {"rows": dumps([dict(row) for row in rows], ensure_ascii=False, default=_as_json)}
 
 
 def _as_json(value: object) -> str:

@@ -5,13 +5,13 @@
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from json import dumps
 from pathlib import Path
 from select import POLLIN, poll
 from time import monotonic, sleep
-from typing import cast
+from typing import TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
@@ -21,6 +21,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from provisioning.db.watchdog import Watchdog
 from provisioning.errors import ConfigurationError, Unavailable
+
+T = TypeVar("T")
+
+TRIES = 4  # a deadlock or a race is settled by doing the work again, up to three times
 
 # Together these stay under the 5 s within which every caller is answered: for a connection, for a lock, for a statement, for a stalled one.
 POOL_SECONDS = 1
@@ -71,6 +75,13 @@ class Database:
         """A transaction that is committed at the end of the block, or not at all. Raises Unavailable, Contended."""
         with named_failures(), self._writing.begin() as session:
             yield session
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        """What `work` returns, committed: it is done again while another transaction wins. Raises Unavailable."""
+        for _ in range(TRIES):
+            with suppress(Contended), self.writing() as session:
+                return work(session)
+        raise Unavailable("The database is over-loaded.")
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import RowMapping, select, union
+from sqlalchemy import RowMapping, Select, bindparam, select, union
 from sqlalchemy.orm import Session
 
-from provisioning.accounts import Candidate, DirectoryUser, Shown, email_key
-from provisioning.bodies import canonical
-from provisioning.db.models import directories, directory_users, memberships, role_grants, users
+from provisioning.accounts import PROFILE, Candidate, DirectoryUser, Shown, email_key
+from provisioning.changes import Was
+from provisioning.db.models import Name, directories, directory_users, local_roles, memberships, role_grants, users
 from provisioning.db.records import directory_user
 from provisioning.db.repository import Repository, Row, among, as_keys, keys
 from provisioning.merge import Key
@@ -17,9 +18,12 @@ from provisioning.merge import Key
 USERS = Repository(users)
 MEMBERSHIPS = Repository(memberships)
 GRANTS = Repository(role_grants)
+LOCAL_ROLES = Repository(local_roles)
 
 _BEHIND = among(directory_users, "organization_id", "user_id")
 _GRANTS = among(role_grants, "organization_id", "user_id")
+_LOCAL_ROLES = among(local_roles, "organization_id", "user_id")
+_MEMBERSHIPS = among(memberships, "organization_id", "directory_user_id")
 
 _sought = keys("field", "organization_id", "text")
 _FOUND = union(
@@ -35,6 +39,12 @@ _FOUND = union(
     ),
 )
 
+_KEYS = (
+    select(users.c.id)
+    .where(users.c.organization_id == bindparam("of_organization"), users.c.id > bindparam("after", type_=Name))
+    .order_by(users.c.id)
+    .limit(bindparam("limit"))
+)
 _organization = keys("organization_id")
 _DISABLED = (
     select(directories.c.organization_id, directories.c.id)
@@ -44,13 +54,25 @@ _DISABLED = (
 
 _directory = keys("organization_id", "directory_id")
 _OF_DIRECTORIES = (
-    select(directory_users.c.organization_id, directory_users.c.user_id)
+    select(directory_users.c.organization_id, directory_users.c.user_id, directory_users.c.directory_id)
     .join(
         _directory,
         (directory_users.c.organization_id == _directory.c.organization_id) & (directory_users.c.directory_id == _directory.c.directory_id),
     )
     .distinct()
 )
+_group = keys("organization_id", "group_id")
+_OF_GROUPS = (
+    select(memberships.c.organization_id, memberships.c.user_id, memberships.c.group_id)
+    .join(_group, (memberships.c.organization_id == _group.c.organization_id) & (memberships.c.group_id == _group.c.group_id))
+    .distinct()
+)
+
+
+def page_of_keys(session: Session, organization_id: str, *, after: str, limit: int) -> list[Key]:
+    """Up to `limit` users of the organization, in the order of their ids, from the first one behind `after`."""
+    found = session.scalars(_KEYS, {"of_organization": organization_id, "after": after, "limit": limit})
+    return [Key(organization_id, id_) for id_ in found]
 
 
 def candidates(session: Session, sought: Iterable[tuple[str, str, str]], also: Iterable[Key]) -> dict[Key, Candidate]:
@@ -69,9 +91,19 @@ def behind(session: Session, found: Iterable[Key]) -> Mapping[Key, list[Director
     return result
 
 
-def of_directories(session: Session, changed: Collection[Key]) -> set[Key]:
-    """The users that somebody of these directories is behind."""
-    return _linked(session.execute(_OF_DIRECTORIES, as_keys(changed))) if changed else set()
+def of_directories(session: Session, changed: Collection[Key]) -> dict[Key, Key]:
+    """The users that somebody of these directories is behind, each with one of the directories."""
+    return _of(session, _OF_DIRECTORIES, changed)
+
+
+def of_groups(session: Session, changed: Collection[Key]) -> dict[Key, Key]:
+    """The users behind whom somebody is in these groups, as the directory says, each with one of the groups."""
+    return _of(session, _OF_GROUPS, changed)
+
+
+def _of(session: Session, statement: Select[Any], changed: Collection[Key]) -> dict[Key, Key]:
+    rows = session.execute(statement, as_keys(changed)) if changed else ()
+    return {Key(organization_id, user_id): Key(organization_id, id_) for organization_id, user_id, id_ in rows if user_id is not None}
 
 
 def _linked(rows: Iterable[Sequence[str | None]]) -> set[Key]:
@@ -86,16 +118,39 @@ def disabled_directories(session: Session, people: Iterable[DirectoryUser]) -> s
 
 
 def grants(session: Session, found: Iterable[Key]) -> Mapping[Key, set[tuple[str, str]]]:
-    """By user: its roles, each with the directory user that it comes from."""
+    """By user: its roles, each with where it comes from."""
     result: defaultdict[Key, set[tuple[str, str]]] = defaultdict(set)
     for row in session.execute(_GRANTS, as_keys(found)).mappings():
         result[Key(row["organization_id"], row["user_id"])].add((row["role"], row["source"]))
     return result
 
 
+def in_groups(session: Session, people: Iterable[DirectoryUser]) -> Mapping[Key, dict[tuple[str, str], datetime | None]]:
+    """By user: which of these people behind it is in which group as the directory says, and since when that counts, if it does."""
+    result: defaultdict[Key, dict[tuple[str, str], datetime | None]] = defaultdict(dict)
+    for row in session.execute(_MEMBERSHIPS, as_keys(person.key for person in people)).mappings():
+        result[Key(row["organization_id"], row["user_id"])][row["directory_user_id"], row["group_id"]] = row["since"]
+    return result
+
+
+def granted_here(session: Session, found: Iterable[Key]) -> Mapping[Key, set[str]]:
+    """By user: the roles that were granted to it here, active or not."""
+    result: defaultdict[Key, set[str]] = defaultdict(set)
+    for row in session.execute(_LOCAL_ROLES, as_keys(found)).mappings():
+        result[Key(row["organization_id"], row["user_id"])].add(row["role"])
+    return result
+
+
+def membership_row(key: Key, place: tuple[str, str], since: datetime | None) -> Row:
+    """A membership of a user: of the directory user in the group that `place` names."""
+    directory_user_id, group_id = place
+    ids = {"organization_id": key.organization_id, "directory_user_id": directory_user_id, "group_id": group_id}
+    return {**ids, "user_id": key.id, "since": since}
+
+
 def row(key: Key, shown: Shown, stored: RowMapping | None, now: datetime) -> Row:
     """A user as its row."""
-    since = stored["deactivated_at"] if stored else None
+    since = stored if stored and stored["active"] == shown.active else {"activated_at": now, "deactivated_at": now}
     return {
         **key._asdict(),
         **shown.profile,
@@ -104,19 +159,18 @@ def row(key: Key, shown: Shown, stored: RowMapping | None, now: datetime) -> Row
         "active": shown.active,
         "created_at": now,
         "updated_at": now,
-        "deactivated_at": None if shown.active else since or now,
+        "deactivated_at": None if shown.active else since["deactivated_at"],
+        "activated_at": since["activated_at"] if shown.active else None,
     }
 
 
-def differs(shown: Shown, stored: RowMapping) -> bool:
-    """Whether the stored user shows something else than this."""
-    return (
-        shown.active != stored["active"]
-        or any(value != stored[name] for name, value in shown.profile.items())
-        or canonical(shown.attributes) != canonical(stored["attributes"])
-    )
+def was(stored: RowMapping, groups: Iterable[str], roles: Iterable[str]) -> Was:
+    """What a stored user showed, with these groups and roles."""
+    profile = {name: stored[name] for name in PROFILE}
+    return Was(stored["active"], profile, stored["attributes"], frozenset(groups), frozenset(roles))
 
 
-def grant_rows(key: Key, granted: Iterable[tuple[str, str]]) -> Sequence[Row]:
-    """Grants of one user as rows."""
-    return [{"organization_id": key.organization_id, "user_id": key.id, "role": role, "source": source} for role, source in granted]
+def grant_row(key: Key, grant: tuple[str, str], since: datetime) -> Row:
+    """A role grant of a user: the role, and where it comes from."""
+    role, source = grant
+    return {"organization_id": key.organization_id, "user_id": key.id, "role": role, "source": source, "since": since}

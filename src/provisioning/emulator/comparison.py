@@ -72,20 +72,26 @@ def compare(
     roles_of: Callable[[User], list[str]],
     answers: Sequence[UserAnswer],
     group_answers: Sequence[GroupAnswer],
+    roles_by_directory: Callable[[UserAnswer], list[str]],
 ) -> list[Difference]:
     """The differences between an organization's directories and the service's `answers` (Users and Groups of its HTTP API).
 
     `disabled`: ids of directories whose people do not count where others do, as far as the service can know in which one somebody is.
+    `roles_by_directory`: those of a user's roles that it does not have by the service alone; asked of users whose roles differ.
     """
     there = {user.id: user for user in users if user.listed}
-    found = [difference for answer in answers for difference in _of_user(answer, there, frozenset(disabled), roles_of)]
+    found = [difference for answer in answers for difference in _of_user(answer, there, frozenset(disabled), roles_of, roles_by_directory)]
     known = {behind.id for answer in answers for behind in answer.directory_users}
     missing = [Difference(user.id, user.email, "user", "there", "unknown") for user in there.values() if user.id not in known]
     return [*found, *missing, *_of_groups(groups, group_answers)]
 
 
 def _of_user(
-    answer: UserAnswer, there: Mapping[str, User], disabled: frozenset[str], roles_of: Callable[[User], list[str]]
+    answer: UserAnswer,
+    there: Mapping[str, User],
+    disabled: frozenset[str],
+    roles_of: Callable[[User], list[str]],
+    roles_by_directory: Callable[[UserAnswer], list[str]],
 ) -> Iterator[Difference]:
     behind = answer.directory_users
     for each in behind:
@@ -104,6 +110,8 @@ def _of_user(
         "roles": sorted({role for user in active for role in roles_of(user)}),
     }
     shown = {**dict(answer), "groups": sorted(group.id for group in answer.groups)}
+    if shown["roles"] != expected["roles"]:
+        shown["roles"] = roles_by_directory(answer)
     # Whose names count is the service's to decide where several directory users stand behind a user.
     if len(behind) == 1 and (alone := there.get(behind[0].id)):
         expected |= _profile(alone)

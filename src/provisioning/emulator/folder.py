@@ -7,8 +7,11 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic, sleep
 
 from provisioning.errors import ConfigurationError
+
+ENDS_WITHIN = 3.0  # seconds, of another emulator
 
 
 class Folder:
@@ -22,11 +25,12 @@ class Folder:
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise ConfigurationError(f"Cannot write in {path}: {error.strerror}. Choose another folder.") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            raise ConfigurationError(f"Another emulator runs in {path}: end that one, or choose another folder.") from error
+        give_up_at = monotonic() + ENDS_WITHIN
+        while not self._locked():
+            if monotonic() > give_up_at:
+                os.close(self._lock)
+                raise ConfigurationError(f"Another emulator runs in {path}: end that one, or choose another folder.")
+            sleep(0.02)  # one whose parent was killed just now notices that soon
         self._announcement.unlink(missing_ok=True)  # of one that was killed
 
     @property
@@ -56,6 +60,13 @@ class Folder:
         """It runs no more."""
         self._announcement.unlink(missing_ok=True)
         os.close(self._lock)
+
+    def _locked(self) -> bool:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _kept(self, name: str) -> str:
         file = self.path / name

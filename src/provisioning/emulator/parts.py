@@ -1,6 +1,7 @@
 """What the emulator is made of, for those who drive it."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from provisioning.emulator.company import Company
 from provisioning.emulator.comparison import Difference, compare
@@ -37,4 +38,5 @@ class Parts:
         groups = [group for directory in directories for group in self.company.groups(directory.id)]
         disabled = [directory.id for directory in directories if not directory.enabled]
         answers, group_answers = self.service.users(organization_id), self.service.groups(organization_id)
-        return len(users), compare(users, groups, disabled, self.company.roles_of, answers, group_answers)
+        roles_by_directory = partial(self.service.roles_by_directory, organization_id)
+        return len(users), compare(users, groups, disabled, self.company.roles_of, answers, group_answers, roles_by_directory)

@@ -6,14 +6,12 @@ A run is a row that anybody may ask for, and that one process at a time works on
 import os
 import socket
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from secrets import token_hex
 from threading import Event
 from time import monotonic
-from typing import TypeVar
 
 from sqlalchemy.orm import Session
 from structlog import get_logger
@@ -35,9 +33,6 @@ from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.directories import DirectoryReader
 from provisioning.settings import Settings
 
-T = TypeVar("T")
-
-TRIES = 4
 SCHEDULED_AT_ONCE = 8
 SECONDS_BETWEEN_LOOKS = 10.0
 FIRST_IMPORT_AGAIN, LAST_IMPORT_AGAIN = timedelta(minutes=1), timedelta(hours=1)
@@ -63,34 +58,40 @@ class Reconciler:
         """
         self._scalekit.require_credentials()
         asked = partial(runs.request, organization_id=organization_id, dry_run=dry_run, requested_by=requested_by)
-        return self._write(lambda session: asked(session, now=datetime.now(UTC)))
+        return self._database.write(lambda session: asked(session, now=datetime.now(UTC)))
 
     def approve(self, run: Run, by: str) -> Run:
         """The run, about to remove what it proposed, as far as it is still gone. Raises Conflict, ScalekitNotConfigured, Unavailable."""
         self._scalekit.require_credentials()
-        return self._write(lambda session: runs.approve(session, run, by=by, now=datetime.now(UTC)))
+        return self._database.write(lambda session: runs.approve(session, run, by=by, now=datetime.now(UTC)))
 
     def cancel(self, run: Run, by: str) -> Run:
         """The run, ended or about to end; what it applied stays. Raises Conflict, Unavailable."""
-        return self._write(lambda session: runs.cancel(session, run, by=by, now=datetime.now(UTC)))
+        return self._database.write(lambda session: runs.cancel(session, run, by=by, now=datetime.now(UTC)))
 
     def claim(self, only: Collection[str] | None = None) -> Callable[[], None] | None:
-        """The work on the next run that is due, ours from now on, or None. `only`: out of these, by id. Raises Unavailable."""
+        """The work on the next run that is due, ours from now on, or None, as always without credentials. `only`: out of these, by id.
+
+        Raises Unavailable.
+        """
+        if not self._scalekit.configured:
+            return None
         now = datetime.now(UTC)
         with self._database.reading() as session:
             if not runs.anything_to_claim(session, now, only):
                 return None
         owner = f"{self._name}:{token_hex(4)}"  # this process may take over a run of its own, when its database was away for too long
-        run = self._write(lambda session: runs.claim(session, owner=owner, now=now, lease=LEASE, only=only))
+        run = self._database.write(lambda session: runs.claim(session, owner=owner, now=now, lease=LEASE, only=only))
         return partial(self._work, run, owner) if run else None
 
     def keep_schedule(self) -> None:
-        """Ask for the runs that are due by PROVISIONING_RECONCILE_INTERVAL. To be called again and again. Raises Unavailable.
+        """Ask for the runs that are due by PROVISIONING_RECONCILE_INTERVAL, if there are credentials. To be called again and again.
 
         Never for more than are soon worked on: so nobody who asks for a run finds a long queue, or somebody else's dry run in the way.
+        Raises Unavailable.
         """
         interval = self._settings.reconcile_interval
-        if interval is None or monotonic() < self._next_look:
+        if interval is None or not self._scalekit.configured or monotonic() < self._next_look:
             return
         self._next_look = monotonic() + min(interval.total_seconds() / 10, SECONDS_BETWEEN_LOOKS)
         now = datetime.now(UTC)
@@ -99,7 +100,7 @@ class Reconciler:
             busy = runs.busy(session)
             wanted = [each for each in due(runs.last_requests(session), interval, now) if each not in busy][: max(room, 0)]
         if wanted:
-            self._write(lambda session: runs.announce(session, wanted, requested_by=runs.SCHEDULE, now=now, due_at=now))
+            self._database.write(lambda session: runs.announce(session, wanted, requested_by=runs.SCHEDULE, now=now, due_at=now))
 
     def stop(self) -> None:
         """Have the runs under way let go of, for others to take over."""
@@ -154,19 +155,9 @@ class Reconciler:
         except Exception as failure:  # the only broad one: whatever it is, the run's row has to say so
             ending = _Ending(State.FAILED, describe(failure))
         if ending:
-            self._write(partial(_end, lease, applying.report, ending))
+            self._database.write(partial(_end, lease, applying.report, ending))
         with self._database.reading() as session:
             return runs.one(session, lease.run.organization_id, lease.run.id, datetime.now(UTC))
-
-    def _write(self, change: Callable[[Session], T]) -> T:
-        for _ in range(TRIES - 1):
-            with suppress(Contended), self._database.writing() as session:
-                return change(session)
-        try:
-            with self._database.writing() as session:
-                return change(session)
-        except Contended as error:
-            raise Unavailable("The database is over-loaded.") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 from structlog import get_logger
 
+from provisioning.changes import Cause, CauseKind
 from provisioning.db import runs
 from provisioning.db.session import Contended, Database
 from provisioning.dispatcher import apply
@@ -104,7 +105,9 @@ class Applying:
 
     def _apply(self, session: Session, drifts: Sequence[Drift]) -> tuple[list[bool], Counter[str], Counter[str]]:
         progress = self._lease.progress
-        won = apply(session, [drift.event for drift in drifts if drift.event], self._link, heed_mark=False)
+        events = [drift.event for drift in drifts if drift.event]
+        causes = [Cause(CauseKind.RUN, self._lease.run.id, event.version.occurred_at) for event in events]
+        won = apply(session, events, causes, self._link, heed_mark=False)
         done = [drift for drift, settled in zip(drifts, won, strict=True) if settled]
         changes = progress.changes + _sum(drift.changes for drift in done)
         removed = progress.removed + _sum(drift.removed for drift in done)

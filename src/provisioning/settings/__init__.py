@@ -173,6 +173,9 @@ class Settings(BaseSettings):
     max_waiting_deliveries: Annotated[int, Field(ge=1, le=1_000_000)] = _variable(
         "PROVISIONING_MAX_WAITING_DELIVERIES", "2000", "Beyond these a webhook is answered 503, and Scalekit sends it again.", "2000"
     )
+    change_retention_days: Annotated[int, Field(ge=1, le=36_500)] = _variable(
+        "PROVISIONING_CHANGE_RETENTION_DAYS", "365", "How long changes of users, groups and roles stay in the log.", "730"
+    )
     payload_retention_days: Annotated[int, Field(ge=1, le=36_500)] = _variable(
         "PROVISIONING_PAYLOAD_RETENTION_DAYS", "30", "How long payloads are kept.", "30"
     )

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, and_, bindparam, distinct, func, not_, select
+from sqlalchemy import RowMapping, bindparam, distinct, func, not_, select
 from sqlalchemy.orm import Session
 
-from provisioning.db.models import groups, memberships, users
-from provisioning.db.reading.membership import effective, with_membership
+from provisioning.db.models import groups, memberships
 from provisioning.errors import NotFound
 
 
@@ -39,6 +38,12 @@ def one_group(session: Session, organization_id: str, group_id: str) -> Group:
     return _counted(session, organization_id, [require_group(session, organization_id, group_id)])[0]
 
 
+def groups_named(session: Session, organization_id: str, name: str, *, limit: int) -> list[Group]:
+    """Return up to `limit` groups of exactly this name, deleted or not, in the order of their ids."""
+    asked = {"organization_id": organization_id, "name": name, "limit": limit}
+    return _counted(session, organization_id, session.execute(_NAMED, asked).mappings().all())
+
+
 def require_group(session: Session, organization_id: str, group_id: str) -> RowMapping:
     """Return the group's row, uncounted. Raises NotFound."""
     row = session.execute(_ONE, {"organization_id": organization_id, "group_id": group_id}).mappings().one_or_none()
@@ -51,18 +56,15 @@ _GROUPS = select(*(column for column in groups.c if column.name != "registers"))
     groups.c.organization_id == bindparam("organization_id")
 )
 _ONE = _GROUPS.where(groups.c.id == bindparam("group_id"))
+_NAMED = _GROUPS.where(groups.c.name == bindparam("name")).order_by(groups.c.id).limit(bindparam("limit"))
 PAGE_WITH_DELETED = _GROUPS.where(groups.c.id > bindparam("after")).order_by(groups.c.id).limit(bindparam("limit"))
 PAGE = PAGE_WITH_DELETED.where(not_(groups.c.deleted))
 COUNTS = (
     select(memberships.c.group_id, func.count(distinct(memberships.c.user_id)))
-    .select_from(
-        with_membership.join(users, and_(users.c.organization_id == memberships.c.organization_id, users.c.id == memberships.c.user_id))
-    )
     .where(
-        effective,
-        users.c.active,
         memberships.c.organization_id == bindparam("organization_id"),
         memberships.c.group_id.in_(bindparam("ids", expanding=True)),
+        memberships.c.since.is_not(None),
     )
     .group_by(memberships.c.group_id)
 )

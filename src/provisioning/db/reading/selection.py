@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, literal, select
 
 from provisioning.db.models import directory_users, memberships, role_grants, users
-from provisioning.db.reading.membership import effective, there_is, with_membership
 
 _Id: TypeAlias = ColumnElement[Any]
 
@@ -18,7 +17,7 @@ _role: BindParameter[str] = bindparam("role")
 
 _shown = users.alias("shown")
 SHOWN = (
-    select(*(column for column in _shown.c if column.name != "email_key"))
+    select(*(column for column in _shown.c if column.name not in {"email_key", "activated_at"}))
     .where(_shown.c.organization_id == _organization_id)
     .order_by(_shown.c.id)
 )
@@ -36,16 +35,19 @@ def page(given: frozenset[str]) -> Select[*tuple[Any, ...]]:
         return SHOWN.where(_shown.c.id > _after, *map(_of_shown, sorted(given))).limit(_limit)
     if "group_id" in given:
         leading = memberships.c
-        ids = select(leading.user_id).select_from(with_membership).where(effective, leading.group_id == _group_id)
+        ids = select(leading.user_id).where(leading.since.is_not(None), leading.group_id == _group_id)
         if "role" in given:
             ids = ids.where(_has_role(leading.user_id))
     else:
         leading = role_grants.c
         ids = select(leading.user_id).where(leading.role == _role)
-    # Not joined: PostgreSQL would merge the two in their order, and so walk through all users before the page.
-    active = there_is(select(literal(1)).where(users.c.organization_id == _organization_id, users.c.id == leading.user_id, users.c.active))
-    ids = ids.where(leading.organization_id == _organization_id, leading.user_id > _after, active)
+    ids = ids.where(leading.organization_id == _organization_id, leading.user_id > _after)
     return SHOWN.where(_shown.c.id.in_(ids.distinct().order_by(leading.user_id).limit(_limit)))
+
+
+def there_is(rows: Select[*tuple[Any, ...]]) -> ColumnElement[bool]:
+    """Return EXISTS as a look-up for each row. EXISTS itself PostgreSQL may turn into a join that reads the organization for one page."""
+    return rows.limit(1).scalar_subquery().is_not(None)
 
 
 def _of_shown(name: str) -> ColumnElement[bool]:
@@ -57,7 +59,8 @@ def _of_shown(name: str) -> ColumnElement[bool]:
             return _shown.c.id == select(directory_users.c.user_id).where(same).scalar_subquery()
         case "group_id":
             same = and_(memberships.c.organization_id == _organization_id, memberships.c.user_id == _shown.c.id)
-            return there_is(select(literal(1)).select_from(with_membership).where(effective, same, memberships.c.group_id == _group_id))
+            counts = and_(memberships.c.group_id == _group_id, memberships.c.since.is_not(None))
+            return there_is(select(literal(1)).where(same, counts))
         case "role":
             return _has_role(_shown.c.id)
         case _:

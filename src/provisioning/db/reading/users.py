@@ -1,7 +1,7 @@
 """Users as they are now, with everything they show: by id, or a page of those that match."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 
 from provisioning.accounts import email_key
 from provisioning.bodies import Json
-from provisioning.db.models import directory_users, groups, memberships, role_grants
+from provisioning.db.models import directory_users, groups, memberships, role_grants, users
 from provisioning.db.reading import selection
-from provisioning.db.reading.membership import lets_in, with_directory
+from provisioning.db.repository import as_keys, keys
 from provisioning.errors import NotFound
+from provisioning.merge import Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,18 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What matters most of a user, as it is now."""
+
+    id: str
+    email: str | None
+    name: str | None
+    active: bool
+    groups: Sequence[GroupName]
+    roles: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class UserFilter:
     """What users to list; all that is given must hold. Only active users are in a group or have a role."""
 
@@ -99,30 +112,76 @@ def page_of_users(session: Session, organization_id: str, wanted: UserFilter, *,
 
 def one_user(session: Session, organization_id: str, user_id: str) -> User:
     """Return the user. Raises NotFound."""
-    rows = session.execute(selection.ONE, {"organization_id": organization_id, "user_id": user_id}).mappings().all()
-    found = _completed(session, organization_id, rows)
-    if not found:
+    return _completed(session, organization_id, [require_user(session, organization_id, user_id)])[0]
+
+
+def require_user(session: Session, organization_id: str, user_id: str) -> RowMapping:
+    """Return the user's row, without what belongs to it. Raises NotFound."""
+    row = session.execute(selection.ONE, {"organization_id": organization_id, "user_id": user_id}).mappings().one_or_none()
+    if row is None:
         raise NotFound("This organization has no such user.")
-    return found[0]
+    return row
+
+
+def summaries(session: Session, wanted: Collection[Key]) -> dict[Key, Summary]:
+    """The summaries of those of these users that are there, of any organizations."""
+    if not wanted:
+        return {}
+    parameters = as_keys(wanted)
+    in_groups: dict[Key, dict[str, GroupName]] = defaultdict(dict)
+    behind = [(organization_id, id_) for organization_id, id_ in session.execute(_BEHIND_USERS, parameters)]
+    for organization_id, user_id, group_id, name in session.execute(_GROUPS_OF_PEOPLE, as_keys(behind)):
+        in_groups[Key(organization_id, user_id)][group_id] = GroupName(group_id, name)
+    with_roles: dict[Key, set[str]] = defaultdict(set)
+    for organization_id, user_id, role in session.execute(_ROLES_OF_USERS, parameters):
+        with_roles[Key(organization_id, user_id)].add(role)
+    result = {}
+    for organization_id, id_, email, name, active in session.execute(_USERS, parameters):
+        key = Key(organization_id, id_)
+        result[key] = Summary(id_, email, name, active, [each for _, each in sorted(in_groups[key].items())], sorted(with_roles[key]))
+    return result
+
+
+_wanted = keys("organization_id", "user_id")
+_USERS = select(*(users.c[name] for name in ("organization_id", "id", "email", "name", "active"))).join(
+    _wanted, and_(users.c.organization_id == _wanted.c.organization_id, users.c.id == _wanted.c.user_id)
+)
+_ROLES_OF_USERS = select(role_grants.c.organization_id, role_grants.c.user_id, role_grants.c.role).join(
+    _wanted, and_(role_grants.c.organization_id == _wanted.c.organization_id, role_grants.c.user_id == _wanted.c.user_id)
+)
+_BEHIND_USERS = select(directory_users.c.organization_id, directory_users.c.id).join(
+    _wanted, and_(directory_users.c.organization_id == _wanted.c.organization_id, directory_users.c.user_id == _wanted.c.user_id)
+)
+# By the directory users, as memberships are keyed: asked for the users at once, SQLite reads whole organizations.
+_person = keys("organization_id", "directory_user_id")
+_GROUPS_OF_PEOPLE = (
+    select(memberships.c.organization_id, memberships.c.user_id, memberships.c.group_id, groups.c.name)
+    .join(
+        _person,
+        and_(memberships.c.organization_id == _person.c.organization_id, memberships.c.directory_user_id == _person.c.directory_user_id),
+    )
+    .outerjoin(groups, and_(groups.c.organization_id == memberships.c.organization_id, groups.c.id == memberships.c.group_id))
+    .where(memberships.c.since.is_not(None))
+)
 
 
 # What belongs to a page: unsorted, since asked for an order SQLite reads the whole organization in it; by joins that keep their order.
 _MAX_PARAMETERS = 10_000
 _organization_id: BindParameter[str] = bindparam("organization_id")
 _ids: BindParameter[str] = bindparam("ids", expanding=True)
-_BEHIND = (
-    select(
-        directory_users.c.user_id,
-        lets_in.label("lets_in"),
-        *(directory_users.c[name] for name in ("id", "external_id", "directory_id", "email", "active", "deleted")),
-    )
-    .select_from(with_directory)
-    .where(directory_users.c.organization_id == _organization_id, directory_users.c.user_id.in_(_ids))
-)
+_BEHIND = select(
+    directory_users.c.user_id,
+    *(directory_users.c[name] for name in ("id", "external_id", "directory_id", "email", "active", "deleted")),
+).where(directory_users.c.organization_id == _organization_id, directory_users.c.user_id.in_(_ids))
+# By the directory users, as they are keyed.
 _GROUPS = (
     select(memberships.c.user_id, groups.c.id, groups.c.name)
     .outerjoin(groups, and_(groups.c.organization_id == memberships.c.organization_id, groups.c.id == memberships.c.group_id))
-    .where(memberships.c.organization_id == _organization_id, memberships.c.directory_user_id.in_(_ids), groups.c.deleted.is_(False))
+    .where(
+        memberships.c.organization_id == _organization_id,
+        memberships.c.directory_user_id.in_(_ids),
+        memberships.c.since.is_not(None),
+    )
 )
 _ROLES = select(role_grants.c.user_id, role_grants.c.role).where(
     role_grants.c.organization_id == _organization_id, role_grants.c.user_id.in_(_ids)
@@ -136,15 +195,12 @@ def _completed(session: Session, organization_id: str, rows: Sequence[RowMapping
         for wanted in _slices(list(ids)):
             yield from session.execute(statement, {"organization_id": organization_id, "ids": wanted})
 
-    active = {row["id"] for row in rows if row["active"]}
     behind: dict[str, list[DirectoryUserState]] = defaultdict(list)
-    let_in_by: list[str] = []
-    for user_id, counts, *state in belonging(_BEHIND, (row["id"] for row in rows)):
+    for user_id, *state in belonging(_BEHIND, (row["id"] for row in rows)):
         behind[user_id].append(DirectoryUserState(*state))
-        if counts and user_id in active:
-            let_in_by.append(behind[user_id][-1].id)
+    active = {row["id"] for row in rows if row["active"]}
     in_groups: dict[str, dict[str, GroupName]] = defaultdict(dict)
-    for user_id, group_id, name in belonging(_GROUPS, let_in_by):
+    for user_id, group_id, name in belonging(_GROUPS, (each.id for row in rows if row["active"] for each in behind[row["id"]])):
         in_groups[user_id][group_id] = GroupName(group_id, name)
     with_roles: dict[str, set[str]] = defaultdict(set)
     for user_id, role in belonging(_ROLES, active):
