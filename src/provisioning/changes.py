@@ -6,6 +6,7 @@ Only what differs for whoever asks this service is a change: a role that comes f
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import TypeAlias
 
 from provisioning.accounts import Shown
@@ -86,16 +87,13 @@ def of_directory(key: Key, before: bool | None, after: bool, cause: Cause) -> It
 
 def of_group(key: Key, before: Values | None, after: Values | None, cause: Cause) -> Iterator[Change]:
     """What became of a group; None stands for one that is not there, or is deleted."""
-
-    def change(type_: ChangeType, was: Values | None, is_: Values | None) -> Change:
-        return Change(type_, key.organization_id, cause, group_id=key.id, before=was, after=is_)
-
+    change = partial(Change, organization_id=key.organization_id, cause=cause, group_id=key.id)
     if before is None and after is not None:
-        yield change(ChangeType.GROUP_CREATED, None, after)
+        yield change(ChangeType.GROUP_CREATED, after=after)
     elif after is None and before is not None:
-        yield change(ChangeType.GROUP_DELETED, before, None)
+        yield change(ChangeType.GROUP_DELETED, before=before)
     elif before is not None and after is not None and (differing := _differing(before, after)):
-        yield change(ChangeType.GROUP_UPDATED, *differing)
+        yield change(ChangeType.GROUP_UPDATED, before=differing[0], after=differing[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +109,7 @@ class Was:
 
 def of_user(key: Key, before: Was | None, after: Shown, cause: Cause) -> Iterator[Change]:
     """What became of a user, its groups and its roles; `before` is None of a new one."""
-
-    def change(type_: ChangeType, **values: object) -> Change:
-        return Change(type_, key.organization_id, cause, key.id, **values)  # type: ignore[arg-type]
-
+    change = partial(Change, organization_id=key.organization_id, cause=cause, user_id=key.id)
     now_in, has = after.groups, after.roles
     if before is None:
         was_in = had = frozenset[str]()

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from test_convergence import GROUPS, PEOPLE, Fact, facts
 
 from factories import ORGANIZATION, delivery, event, named, one_by_one, receive, roles, state
+from following import Copy, everything, original
 from provisioning.accounts import LOCAL, from_group
 from provisioning.bodies import Json
 from provisioning.changes import Cause, CauseKind
@@ -42,6 +43,7 @@ from provisioning.db.session import Database
 from provisioning.dispatcher import apply
 from provisioning.errors import NotFound, Unavailable
 from provisioning.events import listed, nanoseconds, parse
+from provisioning.feed import Wanted
 from provisioning.inbox import Inbox
 from provisioning.merge import load
 from provisioning.roles import Roles
@@ -219,6 +221,7 @@ def test_a_local_grant_survives_any_stream_of_directory_events(database: Databas
     """Whatever the directories say: its row stays as it is, and its role is shown exactly while the user is active.
 
     But for one thing: where somebody new joins a user whom everybody before had left by then, all that was granted to those ends.
+    Whoever follows the feed has the same as the service at the end.
     """
     organization_id = f"org_{next(_numbers)}"
     before = look(database, organization_id)
@@ -241,6 +244,9 @@ def test_a_local_grant_survives_any_stream_of_directory_events(database: Databas
                 note(f"grants ended: {after[local_roles] != before[local_roles]}")
                 before = after
         assert_everybody_has_what_is_due(before)
+    copy = Copy().follow(everything(database, wanted=Wanted(organization_id), limit=200))
+    copy.directories.clear()  # of which the service says no more
+    assert copy == original(database, organization_id)
 
 
 def decided(database: Database, organization_id: str, decision: Decision, before: Rows) -> set[tuple[str, str]]:
