@@ -111,6 +111,7 @@ def test_the_service_follows_the_directory(town: Town) -> None:
         until(town.says(service, ada, roles=["member"]))
         assert town.answer("suspend ada@example.com")["state"] == "suspended"
         until(town.says(service, ada, active=False))
+        until(lambda: not town.answer("status")["deliveries"]["waiting"])  # whose answer may come after what the service says
 
     town.answer("switches --retry-scale 0.000001")
     assert town.answer("restore ada@example.com")["state"] == "active"
