@@ -1,4 +1,5 @@
-FROM python:3.11-slim-bookworm AS build
+# The digest is of the index of all platforms; README, Containers, says how to renew it.
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS build
 WORKDIR /build
 
 # Everything that the lock names, each file checked against its hash ...
@@ -12,7 +13,7 @@ COPY src src
 RUN python -m venv --without-pip /venv && pip --python /venv/bin/python install --no-cache-dir --no-index --find-links wheels .
 
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /app --shell /usr/sbin/nologin app && install --directory --owner app --group app /app
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1

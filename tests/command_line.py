@@ -13,7 +13,7 @@ import structlog
 from operators import OURS, SETTINGS, Command, Done
 from provisioning.cli import main
 
-_configure, _log = structlog.configure, logging.getLogger("provisioning")
+_configure, _log, _root = structlog.configure, logging.getLogger("provisioning"), logging.getLogger()
 
 
 def _configure_uncached(**options: Any) -> None:
@@ -30,6 +30,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
     def run(line: str, stdin: str = "", **settings: str) -> Done:
         before, configured, level = structlog.get_config(), structlog.is_configured(), _log.level
+        handlers = [*_root.handlers]
+        capsys.readouterr()  # what others said is not the command's
         with monkeypatch.context() as shell:
             shell.setattr(structlog, "configure", _configure_uncached)
             shell.setattr(sys, "argv", ["provisioning", *line.split()])
@@ -41,6 +43,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
                     main()
             finally:
                 _log.setLevel(level)
+                _root.handlers[:] = handlers
                 structlog.reset_defaults()
                 if configured:
                     _configure(**before)

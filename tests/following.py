@@ -69,7 +69,15 @@ class Copy:
                 held.remove(entry)
 
     def _user(self, key: Key, verb: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
+        if verb == "erased":
+            assert before is after is None
+            assert not self.users.pop(key, {"active": False})["active"]  # who reads from the beginning never heard of them
+            self.memberships = {entry for entry in self.memberships if entry[:2] != key}
+            self.roles = {entry for entry in self.roles if entry[:2] != key}
+            return
         assert after is not None
+        if key not in self.users and verb == "deactivated":
+            return  # of somebody who was erased since
         if verb == "created":
             assert before is None
             assert key not in self.users

@@ -42,7 +42,14 @@ def running() -> Iterator[Server]:
     """Yield the server for the tests, and stop it afterwards if it was started here. Raises NoPostgres."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield _given(url)
-        return
+    else:
+        with throw_away() as server:
+            yield server
+
+
+@contextmanager
+def throw_away() -> Iterator[Server]:
+    """Yield a server that is the caller's alone. Raises NoPostgres."""
     failures = []
     for binaries in installations():
         folder = Path(tempfile.mkdtemp(prefix="postgres-for-tests-"))

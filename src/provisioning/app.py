@@ -2,19 +2,21 @@
 
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from types import FrameType
+from typing import get_args
 
 import structlog
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
-from provisioning import logs
+from provisioning import logs, traces
 from provisioning.api import (
     access,
+    admin,
     changes,
     cors,
     deliveries,
@@ -24,6 +26,7 @@ from provisioning.api import (
     groups,
     health,
     history,
+    metrics,
     organizations,
     portal,
     problems,
@@ -32,17 +35,25 @@ from provisioning.api import (
     users,
     webhooks,
 )
+from provisioning.api.attempts import Attempts
 from provisioning.api.cors import Cors
 from provisioning.api.dependencies import Services
-from provisioning.api.edge import Edge, Limits
+from provisioning.api.edge import Edge
+from provisioning.api.limits import OTHER_REQUESTS, Limits
 from provisioning.api.readiness import Readiness
+from provisioning.api.scrapes import Scrapes
 from provisioning.db.session import Database
+from provisioning.errors import RefusalReason, Unavailable
+from provisioning.events import Delivery, EventType
 from provisioning.feed import Feed
-from provisioning.inbox import Inbox
+from provisioning.inbox import Inbox, Outcome, Receipt
 from provisioning.intake import Intake
 from provisioning.logs import RefusalLog
+from provisioning.metrics import Metrics
 from provisioning.reconcile import Reconciler
+from provisioning.refused import Refusals
 from provisioning.retention import Retention
+from provisioning.retrying import Retrying
 from provisioning.roles import Roles
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.signature import Verifier
@@ -53,6 +64,7 @@ from provisioning.worker import AT_ONCE, Worker
 log = structlog.get_logger(__name__)
 
 STOP_WITHIN = 3.0  # seconds in which what the worker has under way is let go of
+LAST_SPANS_WITHIN = 1.0  # seconds, for a collector that may be away
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -65,6 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if not structlog.is_configured():
             logs.configure()
     chosen = settings
+    traced = traces.configured()
     verifier = Verifier(secret.get_secret_value() for secret in settings.require_webhook_secrets())
 
     @asynccontextmanager
@@ -79,6 +92,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # The connections have drained: no delivery can come any more.
         await services.feed.close()
         await run_in_threadpool(_close, services)
+        if traced:
+            await run_in_threadpool(traced.close, LAST_SPANS_WITHIN)
 
     app = FastAPI(
         title="Provisioning",
@@ -88,8 +103,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         middleware=[
             Middleware(Cors, origins=settings.allowed_origins),  # around all that refuses
             Middleware(Edge),
-            Middleware(Limits, max_body_bytes=settings.max_body_bytes, allowed_hosts=settings.allowed_hosts),
+            Middleware(
+                Limits,
+                max_body_bytes=settings.max_body_bytes,
+                max_requests=settings.max_waiting_deliveries + OTHER_REQUESTS,
+                allowed_hosts=settings.allowed_hosts,
+            ),
         ],
+        # Its metrics carry nothing that /metrics lacks; its logs carry what exceptions say.
+        telemetry={
+            "tracing": traced is not None,
+            "tracer_provider": traced.provider if traced else None,
+            "metrics": False,
+            "logs": False,
+            "auto_configure": False,
+        },
         openapi_url=None,  # api/docs.py serves it
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,  # what a generated client calls the operation
@@ -97,7 +125,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     docs.install(app)
     of_organizations = (organizations, users, access, groups, roles, history, directories, reconciliations, portal)
-    for part in (webhooks, *of_organizations, changes, cors, embed, deliveries, health):
+    for part in (webhooks, *of_organizations, changes, cors, embed, deliveries, health, metrics, admin):
         app.include_router(part.router)
     return app
 
@@ -132,33 +160,46 @@ def _told_of_the_end(*stops: Callable[[], None]) -> Iterator[None]:
 def _services(settings: Settings, verifier: Verifier) -> Services:
     url = settings.database_url.get_secret_value()
     database = Database(url)
-    scalekit = ScalekitClient(settings)
-    inbox = Inbox(
-        database,
-        link_users_by_email=settings.link_users_by_email,
-        environment_id=settings.environment_id,
-        import_directories=scalekit.configured,
-    )
+    counted = Metrics(EventType, Outcome, get_args(RefusalReason))
+    scalekit = ScalekitClient(settings, tell=counted.called)
+    inbox = Inbox.of(settings, database)
     # Connections of their own: runs, and roles that many have, keep no webhook waiting for one.
     runs_database = Database(url, writers=AT_ONCE + 2, readers=AT_ONCE)
     reconciler = Reconciler(runs_database, scalekit, settings)
     given = Roles(runs_database)
-    retention = Retention(runs_database, settings.change_retention_days)
+    retrying = Retrying(runs_database, Inbox.of(settings, runs_database), counted.retried)
+    retention = Retention(runs_database, settings)
+    refusals = RefusalLog()
+    refusals_kept = Refusals(runs_database, refusals.counts)
+
+    def receive(deliveries: Sequence[Delivery]) -> list[Receipt]:
+        receipts = inbox.receive(deliveries)
+        counted.received(receipts)
+        return receipts
+
     return Services(
         settings=settings,
         database=database,
         inbox=inbox,
-        intake=Intake(inbox.receive, max_waiting=settings.max_waiting_deliveries),
+        intake=Intake(receive, max_waiting=settings.max_waiting_deliveries, count_waiting=counted.waiting),
         feed=Feed(database),
         scalekit=scalekit,
         reconciler=reconciler,
         roles=given,
-        worker=Worker([reconciler.claim, given.claim], [reconciler.stop, given.stop], [reconciler.keep_schedule, retention.tick]),
+        worker=Worker(
+            [reconciler.claim, given.claim, retrying.claim],
+            [reconciler.stop, given.stop],
+            [reconciler.keep_schedule, retention.tick, refusals_kept.tick],
+        ),
         runs_database=runs_database,
         tokens=TokenVerifier(settings),
         verifier=verifier,
-        refusals=RefusalLog(),
+        refusals=refusals,
+        refusals_kept=refusals_kept,
         readiness=Readiness(database),
+        metrics=counted,
+        scrapes=Scrapes(database, counted, settings.max_deactivation_share),
+        attempts=Attempts(),
     )
 
 
@@ -166,6 +207,10 @@ def _close(services: Services) -> None:
     services.worker.stop(STOP_WITHIN)
     services.intake.stop()
     services.refusals.flush()
+    try:
+        services.refusals_kept.flush()
+    except Unavailable:
+        log.warning("refusals_not_kept", reason="The database is away.")
     services.scalekit.close()
     services.runs_database.close()
     services.database.close()

@@ -1,12 +1,13 @@
 """A body as it may be kept and read: JSON, less whatever is named like a secret, and nothing that a database or a reader cannot take."""
 
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, pairwise
 from json import dumps, loads
 from sys import float_info
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -115,6 +116,21 @@ def problem(document: Json) -> str | None:
         elif value is not None and abs(value) > float_info.max:
             return "The body holds a number that no double can hold."
     return None
+
+
+def shown(raw: bytes) -> tuple[Json, Literal["json", "base64"]]:
+    """What is kept of a body, as JSON if all of it can be said in JSON again: no NaN, no lone surrogate, no absurd nesting."""
+    try:
+        document: Json = loads(raw)
+        dumps(document, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return b64encode(raw).decode(), "base64"
+    return (document, "json") if problem(document) != _TOO_DEEP else (b64encode(raw).decode(), "base64")
+
+
+def words(raw: bytes) -> str:
+    """Return what is kept of a body to look for words in, whatever it is: with JSON's escapes undone, and case folded."""
+    return _ESCAPE.sub(_character, raw.decode(errors="replace")).casefold()
 
 
 def encodes(text: str) -> bool:

@@ -31,6 +31,7 @@ class ChangeType(StrEnum):
     ROLE_REVOKED = "role.revoked"
     MEMBERSHIP_REMOVED = "membership.removed"
     USER_DEACTIVATED = "user.deactivated"
+    USER_ERASED = "user.erased"
     GROUP_DELETED = "group.deleted"
 
 
@@ -129,6 +130,14 @@ def of_user(key: Key, before: Was | None, after: Shown, cause: Cause) -> Iterato
         yield change(ChangeType.ROLE_REVOKED, role=role)
     for group_id in sorted(was_in - now_in):
         yield change(ChangeType.MEMBERSHIP_REMOVED, group_id=group_id)
+
+
+def of_erased(key: Key, *, active: bool, cause: Cause) -> Iterator[Change]:
+    """Somebody lost access, if they had it, and was erased, with every membership and role: nothing more is said of them."""
+    change = partial(Change, organization_id=key.organization_id, cause=cause, user_id=key.id)
+    if active:
+        yield change(ChangeType.USER_DEACTIVATED, before={"active": True}, after={"active": False})
+    yield change(ChangeType.USER_ERASED)
 
 
 _ORDER = {type_: number for number, type_ in enumerate(ChangeType)}

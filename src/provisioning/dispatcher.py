@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum, auto
 from itertools import chain
 from typing import TypeAlias
 
@@ -13,7 +14,8 @@ from sqlalchemy.orm import Session
 from provisioning import handlers
 from provisioning.changes import Cause, Change, ChangeType, newest_of, of_directory, of_group
 from provisioning.db import changes as log
-from provisioning.db import organizations, records, users
+from provisioning.db import erased, organizations, records, users
+from provisioning.db.organizations import Entered
 from provisioning.db.repository import Row
 from provisioning.events import Event, EventType
 from provisioning.merge import Key, Kind, Registers, Write, fold
@@ -34,6 +36,17 @@ HANDLERS: Mapping[EventType, Callable[[Event], list[Write]]] = {
 # They flip what counts for everybody in the organization, and are held against no mark: a listing says nothing of a directory's past.
 _OF_DIRECTORIES = frozenset({EventType.DIRECTORY_ENABLED, EventType.DIRECTORY_DISABLED})
 
+_OF_USERS = frozenset({EventType.USER_CREATED, EventType.USER_UPDATED, EventType.USER_DELETED})
+
+
+class Effect(Enum):
+    """What an event came to."""
+
+    NEWS = auto()  # it won something
+    NOTHING = auto()  # stale: everything in it was known, or has been overtaken
+    ERASED = auto()  # it is about somebody who was erased here: nothing of it was taken in
+
+
 Writes: TypeAlias = dict[Key, list[Numbered]]
 ToRow: TypeAlias = Callable[[Key, Registers, datetime], Row]
 
@@ -45,21 +58,21 @@ def apply(
     link_users_by_email: LinkUsersByEmail,
     *,
     heed_mark: bool = True,
-) -> list[bool]:
-    """Apply `events` in the caller's transaction; returns for each whether it won anything (if not, it is stale).
+) -> list[Effect]:
+    """Apply `events` in the caller's transaction; returns what each came to.
 
     What changes goes into the change log, put down to the event's own of the `causes`. A reconcile, which makes the mark, does not heed
     it: what it lists is newer, whatever margins are set. Tables are worked through once for the whole batch, always in this order, each
     one's rows locked in the order of their keys.
     """
     now = datetime.now(UTC)
-    alone: dict[str, bool] = {}
-    for event in events:
-        alone[event.organization_id] = alone.get(event.organization_id, False) or event.type in _OF_DIRECTORIES
-    marks = organizations.enter(session, alone, now)
+    entered = organizations.enter(session, held_by(events), now)
+    gone = _erased(session, events, entered)
     writes: defaultdict[Kind, Writes] = defaultdict(dict)
     for number, event in enumerate(events):
-        mark = marks[event.organization_id]
+        if gone and _subject(event) in gone:
+            continue
+        mark = entered[event.organization_id].complete_as_of
         if not heed_mark or event.type in _OF_DIRECTORIES or mark is None or event.version.occurred_at >= mark:
             for write in HANDLERS[event.type](event):
                 writes[write.kind].setdefault(write.key, []).append((number, write))
@@ -71,7 +84,27 @@ def apply(
     happened += people.write(_flipped(session, happened), causes)
     log.record(session, happened, now)
     won = people.won.union(*(each.won for each in chain(directories, groups)))
-    return [number in won for number in range(len(events))]
+    effects = (Effect.NEWS if number in won else Effect.NOTHING for number in range(len(events)))
+    return [Effect.ERASED if gone and _subject(event) in gone else effect for event, effect in zip(events, effects, strict=True)]
+
+
+def _erased(session: Session, events: Iterable[Event], entered: Mapping[str, Entered]) -> set[Key]:
+    """Whom the events are about that were erased. Who is being erased holds the organization alone, so this stays true."""
+    about = {key for event in events if entered[event.organization_id].has_erased and (key := _subject(event))}
+    return erased.among(session, about) if about else set()
+
+
+def _subject(event: Event) -> Key | None:
+    """The directory user whom it is about."""
+    return Key(event.organization_id, event.subject_id) if event.type in _OF_USERS else None
+
+
+def held_by(events: Iterable[Event]) -> dict[str, bool]:
+    """The organizations that applying these events holds, and whether alone: a directory's event flips what counts for everybody."""
+    alone: dict[str, bool] = {}
+    for event in events:
+        alone[event.organization_id] = alone.get(event.organization_id, False) or event.type in _OF_DIRECTORIES
+    return alone
 
 
 @dataclass(frozen=True, slots=True)

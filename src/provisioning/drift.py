@@ -34,6 +34,7 @@ CHANGES = (
 MISSING_HERE, CHANGED, GONE_THERE = "missing_here", "changed", "gone_there"
 UNSETTLED = "unsettled"  # left to the next run
 UNSAID = "active_unsaid"  # the listing does not say whether the person is active
+ERASED = "erased"  # somebody who was erased here is in the directory still: nothing to be mended here
 UNREADABLE = "unreadable"  # the listing says what no webhook could say
 FAILED = "failed"  # something here fails on it
 
@@ -67,7 +68,7 @@ class Finding:
 
 @dataclass
 class Report:
-    """Findings: the first of them, and how many there are."""
+    """Findings: the first of them, and how many there are that somebody or something may yet settle."""
 
     first: list[Finding] = field(default_factory=list)
     number: int = 0
@@ -76,7 +77,7 @@ class Report:
         """Report these, as far as they are findings."""
         for finding in findings:
             if finding:
-                self.number += 1
+                self.number += finding.what != ERASED
                 if len(self.first) < SHOWN:
                     self.first.append(finding)
 
@@ -164,6 +165,11 @@ def compare_user(place: Place, said: ListedUser, stored: DirectoryUser | None) -
     changes = {**_of_person(known, changed, first=first), **_count(each for each in lists if each.name in changed)}
     finding = _finding("user", said.id, changed, first=first)
     return Drift(event, finding, changes, tuple(standing), missing_groups, missing_roles, known.active, beside=tuple(beside))
+
+
+def erased_user(id_: str) -> Drift:
+    """Of somebody whom the directory shows, and who was erased here."""
+    return Drift(standing=(Finding(ERASED, "user", id_, reason="erased, still in the directory"),))
 
 
 @dataclass(frozen=True, slots=True)

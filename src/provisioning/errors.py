@@ -22,6 +22,11 @@ ProvisioningError                the message is safe to show: never a value out 
     └── ScalekitTimeout          silent past the deadline, or away: 504
 """
 
+from typing import Literal
+
+RefusalReason = Literal["encoding", "expired", "malformed", "missing", "signature", "too_large", "too_slow"]
+"""Why a webhook was refused: fixed words, fit for a counter's label."""
+
 
 class ProvisioningError(Exception):
     """The base of the tree; `str()` of it may be shown to anyone."""
@@ -32,12 +37,9 @@ class ConfigurationError(ProvisioningError):
 
 
 class Refused(ProvisioningError):
-    """A webhook whose signature, time or shape does not prove that Scalekit sent it.
+    """A webhook whose signature, time or shape does not prove that Scalekit sent it."""
 
-    `reason` is one of a few fixed words, fit for a counter's label.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: RefusalReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 

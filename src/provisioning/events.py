@@ -31,6 +31,11 @@ class EventType(StrEnum):
     GROUP_UPDATED = "organization.directory.group_updated"
     GROUP_DELETED = "organization.directory.group_deleted"
 
+    @classmethod
+    def named(cls, text: str) -> str:
+        """The type that is meant, of these by its last word, too: `user_deleted`."""
+        return next((kind.value for kind in cls if kind.rpartition(".")[2] == text), text)
+
     @property
     def rank(self) -> int:
         """Which of two events of one instant wins: created, then updated, then what takes access away."""

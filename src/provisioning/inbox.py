@@ -3,28 +3,33 @@
 A handler that fails unexpectedly costs nobody else anything: its delivery is kept as `failed`, with what a mender needs to know.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from time import time
+from typing import Self, cast
 
 from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 from structlog import get_logger
 
 from provisioning.changes import Cause, CauseKind
+from provisioning.db import erased, organizations, runs
 from provisioning.db import inbox as rows
-from provisioning.db import runs
 from provisioning.db.repository import Row
 from provisioning.db.session import Database
-from provisioning.dispatcher import apply
-from provisioning.errors import NotFound, NotReplayable, Unavailable
+from provisioning.dispatcher import Effect, apply, held_by
+from provisioning.errors import Conflict, NotFound, NotReplayable, Unavailable
 from provisioning.events import Delivery, Event, EventType, Parsed, parse
 from provisioning.logs import describe
-from provisioning.settings import LinkUsersByEmail
+from provisioning.merge import Key
+from provisioning.settings import LinkUsersByEmail, Settings
 
 IMPORT_AFTER = timedelta(seconds=10)  # Scalekit has begun to tell of the directory's people then
+MAX_BATCH_BYTES = 8 * 2**20  # of bodies, in one transaction: it has to be committed while senders wait
+FIRST_RETRY, LAST_RETRY = timedelta(seconds=30), timedelta(hours=6)  # between tries of our own: each time it is twice as old
 
 log = get_logger(__name__)
 
@@ -35,17 +40,26 @@ class Outcome(StrEnum):
     PROCESSED = "processed"  # something in it was news
     DUPLICATE = "duplicate"  # this webhook id was done already; never stored
     STALE = "stale"  # everything in it was known, or has been overtaken
-    IGNORED = "ignored"  # of a type that changes nothing here; only its envelope is kept
+    IGNORED = "ignored"  # of a type that changes nothing here, or about somebody who was erased; only its envelope is kept
     DEAD_LETTERED = "dead_lettered"  # signed, but not an event we can read; kept for a mend
     FAILED = "failed"  # our handling failed; kept, and tried again when it is sent again or replayed
 
 
+_OUTCOMES: Mapping[Effect, tuple[Outcome, str | None]] = {
+    Effect.NEWS: (Outcome.PROCESSED, None),
+    Effect.NOTHING: (Outcome.STALE, None),
+    Effect.ERASED: (Outcome.IGNORED, "It is about somebody who was erased here."),
+}
 DONE = frozenset({Outcome.PROCESSED, Outcome.STALE, Outcome.IGNORED})
+DISMISSED = ("dismissed_at", "dismissed_by", "dismissed_reason")
+MENDABLE = frozenset({Outcome.FAILED, Outcome.DEAD_LETTERED})
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of one delivery, and what it was about. `error` says why it is dead_lettered or failed, without personal data."""
+    """What became of one delivery, and what it was about. `error` says why it is dead_lettered or failed, without personal data;
+    `occurred_at` is in nanoseconds since 1970.
+    """
 
     webhook_id: str
     outcome: Outcome
@@ -54,6 +68,7 @@ class Receipt:
     organization_id: str | None = None
     subject_id: str | None = None
     error: str | None = None
+    occurred_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +86,7 @@ class Letter:
     def receipt(self, outcome: Outcome, error: str | None = None) -> Receipt:
         """A receipt that says so."""
         told = self.parsed.envelope
-        return Receipt(self.webhook_id, outcome, told.event_id, told.type, told.organization_id, told.subject_id, error)
+        return Receipt(self.webhook_id, outcome, told.event_id, told.type, told.organization_id, told.subject_id, error, told.occurred_at)
 
 
 class Inbox:
@@ -94,69 +109,131 @@ class Inbox:
         self._link = link_users_by_email
         self._environment_id = environment_id
 
+    @classmethod
+    def of(cls, settings: Settings, database: Database) -> Self:
+        """As the settings say; with API credentials a directory that is enabled is read whole."""
+        return cls(
+            database,
+            link_users_by_email=settings.link_users_by_email,
+            environment_id=settings.environment_id,
+            import_directories=settings.has_credentials,
+        )
+
     def receive(self, deliveries: Sequence[Delivery]) -> list[Receipt]:
         """Handle verified deliveries in one transaction; returns their receipts, in order, after its commit.
 
         Raises Unavailable when the database cannot take them now. Nothing is stored then, and they have to be sent again.
         """
-        return self._handle([Letter(each, parse(each, self._environment_id)) for each in deliveries], again=False)
+        return self._handle([Letter(each, parse(each, self._environment_id)) for each in deliveries], _RECEIVED)
 
     def replay(self, webhook_ids: Sequence[str]) -> list[Receipt]:
         """Handle stored deliveries once more, whatever became of them: what was applied before is found stale, and stays as it was.
 
-        Raises NotFound for an unknown id, NotReplayable for one whose payload was not kept, Unavailable.
+        One that was dismissed is not any more. Raises NotFound for an unknown id, NotReplayable where a payload was not kept, Unavailable.
         """
-        with self._database.reading() as session:
-            stored = rows.read(session, webhook_ids)
+        stored = self._stored(webhook_ids)
         for webhook_id in webhook_ids:
             if webhook_id not in stored:
                 raise NotFound(f"There is no delivery {webhook_id}; nothing was replayed.")
             if stored[webhook_id]["payload"] is None:
                 raise NotReplayable("The payload of this delivery was not kept, so that it cannot be replayed.")
-        again = [Delivery(each, int(time()), stored[each]["received_at"], stored[each]["payload"]) for each in webhook_ids]
-        return self._handle([Letter(each, parse(each, self._environment_id)) for each in again], again=True)
+        return self._reopen([stored[each] for each in webhook_ids], _REPLAYED)
 
-    def _handle(self, letters: Sequence[Letter], *, again: bool) -> list[Receipt]:
+    def replay_kept(self, webhook_ids: Sequence[str]) -> list[Receipt]:
+        """The same of those whose payloads are kept; what was dismissed stays so. Raises Unavailable."""
+        stored = self._stored(webhook_ids)
+        return self._reopen([stored[each] for each in webhook_ids if each in stored], _SWEPT)
+
+    def retry(self, webhook_ids: Sequence[str]) -> list[Receipt]:
+        """Handle those of the stored deliveries that are not done; one that cannot be any more is passed over. Raises Unavailable."""
+        return self._reopen([*self._stored(webhook_ids).values()], _RETRIED)
+
+    def dismiss(self, webhook_id: str, *, by: str, reason: str) -> bool:
+        """Have a delivery that failed or is dead-lettered concern nobody any more; False: it was dismissed before, and stays as it was.
+
+        It is kept, and applied all the same if Scalekit sends it again; a replay takes the dismissal back. Raises NotFound, Conflict for
+        one that was neither, Unavailable.
+        """
+        dismissed = self._database.write(partial(rows.dismiss, webhook_id=webhook_id, by=by, reason=reason, now=datetime.now(UTC)))
+        if dismissed:
+            log.info("delivery_dismissed", webhook_id=webhook_id, by=by)
+            return True
+        stored = self._stored([webhook_id])
+        if webhook_id not in stored:
+            raise NotFound(f"There is no delivery {webhook_id}.")
+        if stored[webhook_id]["outcome"] not in MENDABLE:
+            raise Conflict(f"This delivery is {stored[webhook_id]['outcome']}: only what failed or is dead-lettered can be dismissed.")
+        return False
+
+    def _stored(self, webhook_ids: Sequence[str]) -> dict[str, RowMapping]:
+        with self._database.reading() as session:
+            return rows.read(session, webhook_ids)
+
+    def _reopen(self, stored: Sequence[RowMapping], manner: "_Manner") -> list[Receipt]:
+        """Handle stored deliveries, as far as their payloads are kept, as if they had just arrived: as many at once as a batch may hold."""
+        receipts: list[Receipt] = []
+        batch: list[Letter] = []
+        size = 0
+        for row in stored:
+            if (payload := row["payload"]) is not None:
+                if batch and size + len(payload) > MAX_BATCH_BYTES:
+                    receipts += self._handle(batch, manner)
+                    batch, size = [], 0
+                delivery = Delivery(row["webhook_id"], int(time()), row["received_at"], payload)
+                batch.append(Letter(delivery, parse(delivery, self._environment_id)))
+                size += len(payload)
+        return receipts + self._handle(batch, manner)
+
+    def _handle(self, letters: Sequence[Letter], manner: "_Manner") -> list[Receipt]:
+        if not letters:
+            return []
         try:
-            return self._commit(letters, again=again)
+            return self._commit(letters, manner)
         except Unavailable:
             raise
         except Exception as error:  # whatever it is, only the event that causes it may suffer
             failure = describe(error)
         if len(letters) == 1:
-            return self._commit(letters, again=again, failure=failure)
+            return self._commit(letters, manner, failure=failure)
         # By halves, each in a transaction of its own: one bad event among 256 costs some 16 of them, and none waits with another's locks.
         log.warning("batch_taken_apart", error=failure, size=len(letters))
         half = len(letters) // 2
-        return self._handle(letters[:half], again=again) + self._handle(letters[half:], again=again)
+        return self._handle(letters[:half], manner) + self._handle(letters[half:], manner)
 
-    def _commit(self, letters: Sequence[Letter], *, again: bool, failure: str | None = None) -> list[Receipt]:
+    def _commit(self, letters: Sequence[Letter], manner: "_Manner", *, failure: str | None = None) -> list[Receipt]:
         """Handle `letters` in one transaction; given a `failure`, only record it."""
 
         def take(session: Session) -> list[Receipt]:
             receipts: dict[int, Receipt] = {}
             for turn in _turns(letters):
-                taken = self._take([letters[number] for number in turn], session, again=again, failure=failure)
+                taken = self._take([letters[number] for number in turn], session, manner, failure=failure)
                 receipts |= zip(turn, taken, strict=True)
             return [receipts[number] for number in range(len(letters))]
 
         return self._database.write(take)
 
-    def _take(self, letters: Sequence[Letter], session: Session, *, again: bool, failure: str | None) -> list[Receipt]:
+    def _take(self, letters: Sequence[Letter], session: Session, manner: "_Manner", *, failure: str | None) -> list[Receipt]:
         """Handle letters of different webhook ids in this transaction."""
         now = datetime.now(UTC)
         hoped = {letter.webhook_id: _row(letter, now) for letter in letters}
-        new = rows.claim(session, list(hoped.values()))
-        stored = _to_try_again(session, hoped.keys() - new, again=again)
+        new = set() if manner.reopened else rows.claim(session, list(hoped.values()))
+        if failure or len(new) < len(letters) or any(letter.parsed.error for letter in letters):
+            # Before stored deliveries are locked, as whoever erases somebody does it; and before it is asked who was erased.
+            organizations.hold(session, _entered(letters))
+        stored = _to_try_again(session, hoped.keys() - new, manner)
         mine = [letter for letter in letters if letter.webhook_id in new or letter.webhook_id in stored]
         outcomes = self._apply(mine, session, failure)
+        gone = _erased(session, [letter for letter, (outcome, _) in zip(mine, outcomes, strict=True) if outcome in MENDABLE])
         changed: list[Row] = []
         receipts = {letter.webhook_id: letter.receipt(Outcome.DUPLICATE) for letter in letters}
         for letter, (outcome, error) in zip(mine, outcomes, strict=True):
-            row = _told(hoped[letter.webhook_id], stored.get(letter.webhook_id), outcome, error)
+            before = stored.get(letter.webhook_id)
+            row = _told(hoped[letter.webhook_id], before, outcome, error)
+            if outcome is Outcome.IGNORED or (gone and _subject(letter) in gone):
+                row["payload"] = None
             receipts[letter.webhook_id] = letter.receipt(Outcome(str(row["outcome"])), error)
             if row != hoped[letter.webhook_id]:
-                changed.append(row)
+                changed.append({**row, **_mending(row, None if manner.takes_back else before, now)})
         rows.save(session, changed)
         return [receipts[letter.webhook_id] for letter in letters]
 
@@ -165,13 +242,13 @@ class Inbox:
         events = [event for _, event in read]
         if failure is None:
             causes = [Cause(CauseKind.DELIVERY, webhook_id, event.version.occurred_at) for webhook_id, event in read]
-            won = apply(session, events, causes, self._link) if events else []
+            effects = apply(session, events, causes, self._link) if events else []
             if self._import:
-                self._ask_for_imports(session, [event for event, each in zip(events, won, strict=True) if each])
-            outcomes = iter([Outcome.PROCESSED if each else Outcome.STALE for each in won])
+                self._ask_for_imports(session, [event for event, each in zip(events, effects, strict=True) if each is Effect.NEWS])
+            outcomes = iter([_OUTCOMES[each] for each in effects])
         else:
-            outcomes = iter([Outcome.FAILED] * len(events))
-        return [(next(outcomes), failure) if letter.parsed.event else _unapplied(letter.parsed) for letter in letters]
+            outcomes = iter([(Outcome.FAILED, failure)] * len(events))
+        return [next(outcomes) if letter.parsed.event else _unapplied(letter.parsed) for letter in letters]
 
     @staticmethod
     def _ask_for_imports(session: Session, news: Sequence[Event]) -> None:
@@ -180,6 +257,19 @@ class Inbox:
         if enabled:
             now = datetime.now(UTC)
             runs.announce(session, enabled, requested_by=EventType.DIRECTORY_ENABLED.value, now=now, due_at=now + IMPORT_AFTER)
+
+
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How deliveries are handled. `reopened`: they lie in the inbox; `again`: also those that are done; `takes_back`: dismissals, too."""
+
+    reopened: bool = False
+    again: bool = False
+    takes_back: bool = False
+
+
+_RECEIVED, _RETRIED = _Manner(), _Manner(reopened=True)
+_SWEPT, _REPLAYED = _Manner(reopened=True, again=True), _Manner(reopened=True, again=True, takes_back=True)
 
 
 def _turns(letters: Sequence[Letter]) -> list[list[int]]:
@@ -192,6 +282,24 @@ def _turns(letters: Sequence[Letter]) -> list[list[int]]:
             turns.append([])
         turns[turn].append(number)
     return turns
+
+
+def _erased(session: Session, letters: Iterable[Letter]) -> set[Key]:
+    """Whom these are about that were erased: of them not even what could not be read is kept."""
+    about = {key for letter in letters if (key := _subject(letter))}
+    return erased.among(session, about) if about else set()
+
+
+def _subject(letter: Letter) -> Key | None:
+    told = letter.parsed.envelope
+    return Key(told.organization_id, told.subject_id) if told.organization_id and told.subject_id else None
+
+
+def _entered(letters: Iterable[Letter]) -> dict[str, bool]:
+    """The organizations that they are about, and whether each is to be held alone."""
+    told = {each.parsed.envelope.organization_id: False for each in letters}
+    events = (each.parsed.event for each in letters)
+    return {**{id_: False for id_ in told if id_ is not None}, **held_by(event for event in events if event)}
 
 
 def _unapplied(parsed: Parsed) -> tuple[Outcome, str | None]:
@@ -218,11 +326,17 @@ def _row(letter: Letter, now: datetime) -> dict[str, object]:
     }
 
 
-def _to_try_again(session: Session, webhook_ids: set[str], *, again: bool) -> Mapping[str, RowMapping]:
-    """Of the deliveries known already, those that are to be handled now: the unfinished ones, or all when asked to do it `again`."""
-    known = rows.read(session, webhook_ids)
-    wanted = [webhook_id for webhook_id, row in known.items() if again or row["outcome"] not in DONE]
-    return {webhook_id: row for webhook_id, row in rows.lock(session, wanted).items() if again or row["outcome"] not in DONE}
+def _to_try_again(session: Session, webhook_ids: set[str], manner: _Manner) -> Mapping[str, RowMapping]:
+    """Of the deliveries known already, those that are to be handled now: the unfinished ones, or all; locked.
+
+    Of those that were `reopened`, whose payloads are kept still: what was forgotten since does not come back.
+    """
+
+    def is_wanted(row: RowMapping) -> bool:
+        return (manner.again or row["outcome"] not in DONE) and (not manner.reopened or row["payload"] is not None)
+
+    wanted = [webhook_id for webhook_id, row in rows.read(session, webhook_ids).items() if is_wanted(row)]
+    return {webhook_id: row for webhook_id, row in rows.lock(session, wanted).items() if is_wanted(row)}
 
 
 def _told(hoped: dict[str, object], stored: RowMapping | None, outcome: Outcome, error: str | None) -> dict[str, object]:
@@ -233,3 +347,11 @@ def _told(hoped: dict[str, object], stored: RowMapping | None, outcome: Outcome,
         if outcome is Outcome.STALE and stored["outcome"] in DONE:
             row |= {"outcome": stored["outcome"], "processed_at": stored["processed_at"]}
     return row
+
+
+def _mending(row: Mapping[str, object], stored: RowMapping | None, now: datetime) -> dict[str, object]:
+    """What is being done about a delivery that failed, or did: it stays dismissed if it was `stored` so, or else is tried again."""
+    mending: dict[str, object] = {name: stored[name] if stored else None for name in DISMISSED}
+    tried_again = row["outcome"] == Outcome.FAILED and row["payload"] is not None and not mending["dismissed_at"]
+    pause = min(max(now - cast(datetime, row["received_at"]), FIRST_RETRY), LAST_RETRY)  # whoever else tried it meanwhile
+    return {**mending, "retry_at": now + pause if tried_again else None}

@@ -17,11 +17,10 @@ from structlog import get_logger
 
 from provisioning.errors import Unavailable
 from provisioning.events import Delivery
-from provisioning.inbox import Receipt
+from provisioning.inbox import MAX_BATCH_BYTES, Receipt
 from provisioning.logs import describe
 
 MAX_BATCH = 256  # each newcomer in it holds up to two of PostgreSQL's shared lock slots until the commit
-MAX_BATCH_BYTES = 8 * 2**20  # of bodies: a batch has to be committed while its senders wait
 GATHER_SECONDS = 0.003
 DEADLINE_SECONDS = 4.8  # to have answered within 5; a database that is away or stalled is given up before that, and says so itself
 
@@ -51,11 +50,19 @@ _Answer: TypeAlias = tuple[_Waiting, Receipt | Exception]
 class Intake:
     """A bounded queue before `receive`, emptied by one thread."""
 
-    def __init__(self, receive: Receive, *, max_waiting: int, deadline: float = DEADLINE_SECONDS) -> None:
-        """`receive` commits a batch; at most `max_waiting` deliveries wait, each for `deadline` seconds."""
+    def __init__(
+        self,
+        receive: Receive,
+        *,
+        max_waiting: int,
+        deadline: float = DEADLINE_SECONDS,
+        count_waiting: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`receive` commits a batch; at most `max_waiting` deliveries wait, each for `deadline` seconds; `count_waiting` hears how many."""
         self._receive = receive
         self._max_waiting = max_waiting
         self._deadline = deadline
+        self._count_waiting = count_waiting
         self._queue: deque[_Waiting] = deque()
         self._changed = Condition()
         self._stopping = False
@@ -86,6 +93,7 @@ class Intake:
             if len(self._queue) >= self._max_waiting:
                 raise Unavailable("Too many deliveries are waiting.", retry_after=1)
             self._queue.append(waiting)
+            self._count_waiting(len(self._queue))
             self._changed.notify()
         try:
             return await asyncio.wait_for(waiting.answer, self._deadline)
@@ -120,6 +128,7 @@ class Intake:
                     if not waiting.answer.done():
                         batch.append(waiting)
                         size += len(waiting.delivery.body)
+                self._count_waiting(len(self._queue))
                 if batch or self._stopping:
                     return batch
                 self._changed.wait()

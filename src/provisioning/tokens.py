@@ -75,6 +75,10 @@ class TokenVerifier:
         """Whether there can be a good token."""
         return bool(self._settings.jwt_issuer and self._settings.jwt_audience)
 
+    async def fetch(self) -> int:
+        """Fetch the issuer's keys, and return how many are of use. Raises KeysUnavailable, which says why not."""
+        return await self._keys.fetch()
+
     async def verify(self, token: str) -> Visitor:
         """Return whose it is. Raises TokenRefused, and KeysUnavailable when that cannot be said now."""
         if not self.configured or len(token) > MAX_TOKEN_CHARACTERS:
@@ -128,6 +132,18 @@ class _Keys:
         if key := self._keys.get(key_id):
             return key
         raise KeysUnavailable if self._failed else TokenRefused(_NOT_OURS)
+
+    async def fetch(self) -> int:
+        """How many there are now. Raises KeysUnavailable."""
+        try:
+            async with asyncio.timeout(FETCH_WITHIN):
+                return len(_parsed(await self._download()))
+        except KeysUnavailable:
+            raise
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+            raise KeysUnavailable("PROVISIONING_JWT_JWKS_URL cannot be reached.") from None
+        except Exception:  # broad: whatever its parsers come up with
+            raise KeysUnavailable("PROVISIONING_JWT_JWKS_URL answers no key set.") from None
 
     async def _fetch(self) -> None:
         first = not self._keys

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -269,3 +270,82 @@ def test_nobodys_name_steers_a_terminal(command: Command, database: Database, da
         assert "<script>\\x1b[2J\\x9b31m\\u202e\\n" in done.stdout
         assert done.stdout.replace("\n", "").replace("\t", "").isprintable()
         assert len(done.stdout.splitlines()) == (11 if line.startswith("explain") else 5)
+
+
+def test_a_persons_data_is_handed_over_to_its_owner_alone(command: Command, database: Database, database_url: str, tmp_path: Path) -> None:
+    """On standard output, or in a new file that nobody else may read; never over another one."""
+    receive(database, told("user_created", "du_1", **JANE))
+    told_here = command("export jane@x.com", DATABASE_URL=database_url)
+    path = tmp_path / "jane.json"
+    written = command(f"export du_1 --output {path}", DATABASE_URL=database_url)
+    assert (told_here.code, written.code, written.stdout) == (0, 0, "")
+    both = [json.loads(told_here.stdout), json.loads(path.read_text())]
+    assert {**both[0], "exported_at": ""} == {**both[1], "exported_at": ""}
+    assert both[0]["users"][0]["email"] == "jane@x.com"
+    assert path.stat().st_mode & 0o777 == 0o600
+    again = command(f"export du_1 --output {path}", DATABASE_URL=database_url)
+    assert (again.code, "File exists" in again.stderr) == (1, True)
+
+
+def test_nobody_is_erased_by_mistake(command: Command, database: Database, database_url: str) -> None:
+    """Without a terminal it takes --yes; who is meant by several is asked for; nobody is said to be nobody."""
+    for organization_id in (ORGANIZATION, "org_2"):
+        receive(database, event("user_created", "du_1", organization_id=organization_id, **JANE))
+    for line, words in (
+        (f"erase jane@x.com --organization {ORGANIZATION}", "say --yes"),
+        ("erase jane@x.com --yes", "org_2"),
+        ("erase nobody@x.com --yes", "nobody with this"),
+        ("erase --lift du_1", "Nobody was erased"),
+    ):
+        done = command(line, DATABASE_URL=database_url)
+        assert (done.code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert words in done.stderr
+    assert len(json.loads(command("export du_1 --organization org_2", DATABASE_URL=database_url).stdout)["users"]) == 1
+
+
+def test_a_person_is_erased_and_that_is_taken_back(command: Command, database: Database, database_url: str) -> None:
+    """What was erased is counted, and the way back is said; both are in the log with a name."""
+    receive(database, told("user_created", "du_1", **JANE, **SALES))
+    user_id = user_of(database, "du_1")
+    done = command("erase jane@x.com --yes --by Ada", DATABASE_URL=database_url)
+    assert done.code == 0
+    assert "     1  account\n" in done.stdout
+    assert f"erase --lift {user_id}\n" in done.stdout
+    assert ("erased" in done.stderr, "Ada" in done.stderr, "jane" in done.stderr + done.stdout) == (True, True, False)
+    for line in (f"explain {ORGANIZATION} du_1", f"history {ORGANIZATION} {user_id}", f"erase {user_id} --yes", "export du_1"):
+        gone = command(line, DATABASE_URL=database_url)
+        assert (gone.code, "was erased on" in gone.stderr, "by Ada" in gone.stderr) == (1, True, True), line
+    lifted = command(f"erase --lift {user_id}", DATABASE_URL=database_url)
+    assert (lifted.code, f"reconcile {ORGANIZATION}" in lifted.stdout) == (0, True)
+    assert [receipt.outcome for receipt in receive(database, told("user_updated", "du_1", at=3, **JANE))] == ["processed"]
+
+
+def test_failed_deliveries_are_found_replayed_and_dismissed(command: Command, database: Database, database_url: str) -> None:
+    """By what became of them, when they came and whom they are about; a wrong time or no filter is said."""
+    receive(database, told("user_created", "du_1", **JANE))
+    Inbox(database).receive([delivery(b"{", "msg_dead")])
+    listed = command("deliveries list --outcome dead_lettered --not-dismissed --since 1h", DATABASE_URL=database_url)
+    assert [row[1:3] for row in listed.rows] == [["msg_dead", "dead_lettered"]]
+    assert len(command("deliveries list --about du_1", DATABASE_URL=database_url).rows) == 1
+    assert command("deliveries list --until 2020-01-01", DATABASE_URL=database_url).rows == []
+    assert len(command("deliveries list --type user_created", DATABASE_URL=database_url).rows) == 1
+    again = command("deliveries replay --outcome dead_lettered", DATABASE_URL=database_url)
+    assert (again.code, [row[:2] for row in again.rows]) == (1, [["msg_dead", "dead_lettered"]])
+    assert "1 replayed, 1 of them bad again" in again.stderr
+    fine = command(f"deliveries replay --organization {ORGANIZATION}", DATABASE_URL=database_url)
+    assert (fine.code, "1 replayed, 0 of them bad again" in fine.stderr) == (0, True)
+    dismissed = command("deliveries dismiss msg_dead --reason Known --by Ada", DATABASE_URL=database_url)
+    assert (dismissed.code, dismissed.stdout) == (0, "dismissed msg_dead\n")
+    assert "was before" in command("deliveries dismiss msg_dead --reason Again", DATABASE_URL=database_url).stdout
+    assert "dismissed by Ada: Known" in command("deliveries list --dismissed", DATABASE_URL=database_url).stdout
+    shown = command("deliveries list --about du_1 --json", DATABASE_URL=database_url).stdout
+    whole = command(f"deliveries show {json.loads(shown)['data'][0]['webhook_id']}", DATABASE_URL=database_url).stdout
+    assert re.search(r"^changed +Jane Doe <jane@x.com> \(usr_\w+\) came, with access$", whole, re.MULTILINE)
+    for line, words in (
+        ("deliveries replay", "Say which"),
+        ("deliveries list --since yesterday", "--since is a time"),
+        ("deliveries dismiss msg_dead --reason=", "--reason"),
+        ("deliveries dismiss msg_none --reason x", "no delivery msg_none"),
+    ):
+        done = command(line, DATABASE_URL=database_url)
+        assert (done.code, words in done.stderr) == (1, True), line

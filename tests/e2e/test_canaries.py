@@ -128,6 +128,7 @@ def locked(url: str) -> Iterator[None]:
     engine.dispose()
 
 
+@pytest.mark.parametrize("database_url", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql"], indirect=True)
 def test_nothing_planted_comes_out(operator: Operator, database_url: str) -> None:
     """In no log, no stored error and no answer to others: after success, and after each failure of the table."""
     answers: list[tuple[int, httpx.Response]] = []

@@ -187,7 +187,7 @@ def test_the_start_page_leads_everywhere(running: tuple[Running, Path], page: Pa
     expect(page.get_by_text("The service is ready.")).to_be_visible()
     assert "token" not in page.url
     assert not page.get_by_text("answers only who knows its token").is_visible()
-    for name in ("API docs", "Health"):
+    for name in ("API docs", "Operations", "Health"):
         answer = page.request.get(page.get_by_role("link", name=name).evaluate("link => link.href"))
         assert answer.ok
     expect(page.get_by_text("A local Scalekit runs beside it")).to_be_visible()

@@ -30,6 +30,22 @@ def test_the_health_check_tells_a_live_service_from_none(tmp_path: Path) -> None
     assert _health_check(free_port()) != 0
 
 
+def test_what_is_pulled_is_pinned() -> None:
+    """By digest, so that the same sources make the same image until somebody renews it; both stages are of the same one."""
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    pulled = re.findall(r"^ +image: (\S+:\S+)$", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
+    assert len(bases) == 2
+    assert len(set(bases)) == 1
+    assert [each for each in (*bases, *pulled) if not re.fullmatch(r"[a-z]+:[a-z0-9.-]+@sha256:[0-9a-f]{64}", each)] == []
+    assert len(pulled) == 1
+
+
+def test_the_image_holds_no_tool_of_the_developers() -> None:
+    """It takes what pyproject.toml asks for without extras, and nothing that the lock did not check."""
+    [install] = re.findall(r"pip install.*|pip --python.* install .*", DOCKERFILE)
+    assert install.endswith("--no-index --find-links wheels .")
+
+
 def test_what_the_image_copies_is_there_and_let_in() -> None:
     """.dockerignore keeps everything out but what it names, .env above all."""
     sources = re.findall(r"^COPY ((?!--from)[^\n]+) \S+$", DOCKERFILE, re.MULTILINE)

@@ -257,7 +257,7 @@ def test_a_second_interrupt_leaves_at_once(reconciling: Reconciling, operator: O
     with started(operator, "reconcile", reconciling.organization_id, PROVISIONING_SCALEKIT_CALLS_PER_SECOND="0.1") as process:
         run = under_way(reconciling)
         process.command.send_signal(signal.SIGINT)
-        until(lambda: "Cancelling" in process.stderr)
+        until(lambda: "Cancelling" in process.stderr and reconciling.now(run).cancel_wanted_by)
         code, printed = process.end(signal.SIGINT)
     assert (code, printed) == (INTERRUPT, "")
     assert "Traceback" not in process.stderr

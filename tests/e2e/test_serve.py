@@ -139,6 +139,10 @@ WRONG = {
     "a placeholder": ({"SCALEKIT_WEBHOOK_SECRET": "whsec_<your-secret>"}, "SCALEKIT_WEBHOOK_SECRET"),
     "a short API key": ({"PROVISIONING_API_KEYS": "canary-key"}, "PROVISIONING_API_KEYS"),
     "another database": ({"DATABASE_URL": "mysql://canary-user:canary-password@host/db"}, "DATABASE_URL"),
+    "traces by gRPC": (
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "canary"},
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+    ),
     "a misspelt name": ({"PROVISIONING_API_KEY": "x"}, "PROVISIONING_API_KEY"),
 }
 
@@ -151,6 +155,14 @@ def test_bad_settings_stop_the_start_with_one_line(tmp_path: Path, case: str) ->
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert name in done.stderr
     assert "canary" not in done.stderr
+
+
+def test_demo_secrets_stop_a_start_that_others_could_reach(tmp_path: Path) -> None:
+    """A line for each, before anything listens; on loopback every other test here starts with them."""
+    done = Operator(tmp_path, SETTINGS).run("serve", "--host", "0.0.0.0")  # noqa: S104
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 2)
+    assert "SCALEKIT_WEBHOOK_SECRET (entry 1) is printed" in done.stderr
+    assert "PROVISIONING_API_KEYS has tests" in done.stderr
 
 
 def test_a_taken_port_is_said_in_one_line(tmp_path: Path) -> None:

@@ -213,6 +213,7 @@ def test_nobody_elses_access_is_shown(client: TestClient, database: Database) ->
 # Whatever happened -----------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 @examples
 @given(
     history=st.lists(facts(shared=True), min_size=1, max_size=25),

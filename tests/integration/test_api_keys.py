@@ -30,10 +30,12 @@ READ = (
     "/v1/changes",
     "/v1/deliveries",
     "/v1/deliveries/{webhook_id}",
+    "/metrics",
 )
 START = "/v1/organizations/{organization_id}/reconciliations"
 DECIDE = (f"{START}/{{run_id}}/approve", f"{START}/{{run_id}}/cancel", "/v1/deliveries/{webhook_id}/replay")
-OPERATE = (START, *DECIDE)
+SAY = ("/v1/deliveries/replay", "/v1/deliveries/{webhook_id}/dismiss")  # which ones, and why
+OPERATE = (START, *DECIDE, *SAY)
 PORTAL = ("/v1/organizations/{organization_id}/portal-links",)
 ALL = [("GET", path) for path in READ] + [("POST", path) for path in OPERATE + PORTAL] + [("PUT", path) for path in GIVE]
 IDS = {"organization_id": "org_1", "user_id": "usr_1", "group_id": "grp_1", "webhook_id": "msg_1", "run_id": "run_1"}
@@ -81,6 +83,7 @@ def test_no_credentials_are_too_odd_to_be_refused(client: TestClient, credential
         ("GET", "/v1/deliveries", READ_KEY, 200),
         ("GET", "/v1/deliveries", OPERATE_KEY, 200),
         *(("POST", path, OPERATE_KEY, 404) for path in DECIDE),
+        *(("POST", path, OPERATE_KEY, 422) for path in SAY),
         ("POST", START, OPERATE_KEY, 503),
         *(("POST", path, PORTAL_KEY, 503) for path in PORTAL),
     ],

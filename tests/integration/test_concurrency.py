@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 import pytest
 from crew import PATIENCE_SECONDS, Crew, line_up
-from faults import AT_STATEMENT, Gate, failing, opened, until
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from databases import Databases
 from factories import ORGANIZATION, delivery, delivery_rows, event, named, roles, state, user_rows
+from faults import AT_STATEMENT, Gate, failing, opened, until
 from provisioning.accounts import show
 from provisioning.bodies import Json
 from provisioning.changes import Cause, CauseKind, of_user
@@ -108,6 +108,7 @@ def test_two_processes_receive_the_same_at_once(database_url: str, sqlite_databa
     assert {(row["outcome"], row["attempts"]) for row in rows.values()} == {("processed", 1), ("stale", 1)}
 
 
+@pytest.mark.parametrize("database_url", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql"], indirect=True)
 def test_two_newcomers_at_once_make_one_user_whenever_they_should(database_url: str, processes: Crew) -> None:
     """200 times of 200 of one e-mail, and 50 of 50 without any and of one upstream id, each arriving at another process."""
 
@@ -213,7 +214,7 @@ def facts(random: Random, organization_id: str, size: int) -> list[Delivery]:
 KINDS = ("user_created", "user_updated", "user_updated", "user_deleted", "group_created", "group_updated", "group_deleted")
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("rounds", [6, pytest.param(200, marks=pytest.mark.proof)])
 def test_a_crowd_never_waits_in_a_ring(postgres_url: str, rounds: int) -> None:
     """The same people and groups in every order: locks are taken in one order, so that no batch is ever a deadlock's victim."""
     random = Random(rounds)  # noqa: S311 # as above
@@ -224,7 +225,7 @@ def test_a_crowd_never_waits_in_a_ring(postgres_url: str, rounds: int) -> None:
     assert_users_show_who_is_behind_them(postgres_url)
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=pytest.mark.proof)])
 def test_a_crowd_never_waits_in_a_ring_when_events_fail(postgres_url: str, rounds: int) -> None:
     """Then events are applied apart, in their own order."""
     random = Random(rounds)  # noqa: S311 # as above

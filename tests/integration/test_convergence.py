@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -16,7 +17,7 @@ from provisioning.events import Delivery
 from provisioning.inbox import Inbox
 
 _numbers = count(1)
-# Each tells a history three times, in some twenty transactions: 40 for a change, 400 among the proofs.
+# Each tells a history three times, in some twenty transactions: 20 for a change, 400 among the proofs.
 EXAMPLES = settings().max_examples * 2 // 5
 examples = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
@@ -128,6 +129,7 @@ def test_order_duplicates_and_batches_do_not_matter(database: Database, told: li
         assert other == first
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 @examples
 @given(told=tellings(shared=True))
 def test_with_shared_addresses_the_records_are_the_same_and_nobody_is_active_who_should_not_be(

@@ -41,10 +41,11 @@ def test_a_delivery_shows_what_the_contract_says(client: TestClient, database: D
         "error": "ValueError at handlers.py:1",
     }
     put(database, deliveries, {**row, "occurred_at": 1_750_000_000_123_456_780, "received_at": NOW, "payload": b'{"a": [1, "\xc3\xa9"]}'})
-    shown = {**row, "occurred_at": "2025-06-15T15:06:40.12345678Z", "received_at": "2026-11-22T09:30:00Z", "processed_at": None}
+    shown = {**row, "occurred_at": "2025-06-15T15:06:40.12345678Z", "received_at": "2026-11-22T09:30:00Z"}
+    shown |= dict.fromkeys(("processed_at", "retry_at", "dismissed"))
     assert client.get("/v1/deliveries").json() == {"data": [shown], "next_cursor": None}
-    assert client.get("/v1/deliveries/msg_1").json() == {**shown, "payload": {"a": [1, "é"]}, "payload_encoding": "json"}
-    assert client.get("/v1/deliveries/msg_1", headers=bearer()).json() == shown
+    assert client.get("/v1/deliveries/msg_1").json() == {**shown, "changes": [], "payload": {"a": [1, "é"]}, "payload_encoding": "json"}
+    assert client.get("/v1/deliveries/msg_1", headers=bearer()).json() == {**shown, "changes": []}
 
 
 @pytest.mark.parametrize("nanoseconds", [0, 1, -1, 10**9, 1_750_000_000_500_000_000, 2**63 - 1, -(2**63) + 1])

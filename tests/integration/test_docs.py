@@ -93,7 +93,7 @@ def test_whatever_needs_a_key_says_so(description: dict[str, Any]) -> None:
     """A security scheme, and 401, 403 and 503 among its answers."""
     assert description["components"]["securitySchemes"]["API key"]["scheme"] == "bearer"
     for name, operation in operations(description):
-        if "/v1/" in name:
+        if "/v1/" in name or name.endswith("/metrics"):
             visitors = ["Visitor's token"] if name.endswith("/portal-links") else []
             assert operation["security"] == [{scheme: []} for scheme in ("API key", *visitors)], name
             assert {"401", "403", "503"} <= operation["responses"].keys(), name

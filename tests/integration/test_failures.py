@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from faults import AT_COMMIT, AT_EVERY_COMMIT, AT_STATEMENT, CANARY, failing
 from sqlalchemy import text
 
 from factories import delivery, delivery_rows, event, named, one_by_one, roles, state
+from faults import AT_COMMIT, AT_EVERY_COMMIT, AT_STATEMENT, CANARY, failing
 from provisioning import dispatcher
 from provisioning.db.session import Database
 from provisioning.events import Delivery, Event, EventType

@@ -34,12 +34,13 @@ from provisioning.events import parse
 from provisioning.feed import PAUSE, Feed, Wanted
 from provisioning.inbox import Inbox
 from provisioning.retention import Retention
-from service import bearer, running
+from service import bearer, running, settings
 
 WRITERS, BATCHES = 8, 12
 
 
 # A copy equals the original.
+@pytest.mark.parametrize("database_url", ["postgresql", pytest.param("sqlite", marks=pytest.mark.proof)], indirect=True)
 @examples
 @given(told=tellings(shared=True))
 def test_the_feed_from_nothing_gives_the_services_own_tables(database: Database, told: list[list[list[object]]]) -> None:
@@ -334,10 +335,11 @@ def test_changes_are_forgotten_from_the_oldest_a_few_at_a_time(database: Databas
     one_by_one(database, [event("user_created", "u"), *(event("user_updated", "u", at=at, name=str(at)) for at in range(1, 5))])
     positions = [change.position for change in everything(database)]
     now = datetime.now(UTC)
-    young = Retention(database, 30, lambda: now + timedelta(days=29))
+    kept = settings("sqlite:///unused.db", change_retention_days=30)
+    young = Retention(database, kept, lambda: now + timedelta(days=29))
     young.tick()
     assert len(everything(database)) == 5
-    old = Retention(database, 30, lambda: now + timedelta(days=31))
+    old = Retention(database, kept, lambda: now + timedelta(days=31))
     old.tick()
     assert [change.position for change in everything(database, after=positions[1])] == positions[2:]
     with pytest.raises(Forgotten):

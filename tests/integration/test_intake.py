@@ -8,9 +8,9 @@ from threading import Semaphore
 from time import monotonic
 
 import pytest
-from faults import Gate, opened, until
 
 from factories import delivery, delivery_rows, event
+from faults import Gate, opened, until
 from provisioning import intake as module
 from provisioning.db.session import Database
 from provisioning.errors import Unavailable
@@ -153,6 +153,26 @@ def test_too_many_waiting_are_turned_away() -> None:
     with running(slow, max_waiting=3) as intake:
         asyncio.run(main(intake, slow))
     assert slow.batches == [["msg_0"], ["msg_1", "msg_2", "msg_3"]]
+
+
+def test_who_waits_is_counted_while_a_batch_is_held_up() -> None:
+    """Each as it comes, and nobody once all are taken."""
+    counted: list[int] = []
+
+    async def main(intake: Intake, slow: Slow) -> None:
+        tasks = await submitted(intake, 0)
+        await slow.is_entered()
+        tasks += await submitted(intake, 1, 2, 3)
+        assert counted[-1] == 3
+        slow.leave.release(2)
+        await asyncio.gather(*tasks)
+
+    slow = Slow()
+    intake = Intake(slow, max_waiting=10, deadline=PATIENCE_SECONDS, count_waiting=counted.append)
+    intake.start()
+    asyncio.run(main(intake, slow))
+    intake.stop()
+    assert counted[-1] == 0
 
 
 def test_a_hanging_database_costs_a_caller_its_deadline_and_no_more() -> None:

@@ -196,8 +196,3 @@ def test_what_cannot_be_tested_at_all_is_said_in_one_line(check: Check, emulator
     for words, done in failures.items():
         assert (done.code, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
         assert words in done.stderr
-
-
-def test_json_is_for_the_live_check(command: Command) -> None:
-    """The lines about the configuration have none."""
-    assert command("check --json").code == 2

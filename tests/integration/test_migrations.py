@@ -11,11 +11,11 @@ import pytest
 from alembic import command
 from alembic.config import main as alembic
 from crew import Crew, line_up
-from faults import opened
 from sqlalchemy import Engine, inspect, text
 
 from databases import Databases
 from factories import ORGANIZATION, event, named, receive, roles, user_of
+from faults import opened
 from provisioning.db import migrations
 from provisioning.db import session as database_session
 from provisioning.db.models import metadata

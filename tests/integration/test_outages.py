@@ -14,13 +14,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from faults import assert_received_once, opened, person, seconds_until_unavailable, use_at_once
 from sqlalchemy import event as listening
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from databases import Databases
 from factories import delivery_rows, event, receive, state
+from faults import assert_received_once, opened, person, seconds_until_unavailable, use_at_once
 from provisioning.db.session import Database
 from provisioning.errors import Unavailable
 from provisioning.inbox import Inbox

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
 from factories import event
 from live import listening
@@ -26,6 +27,7 @@ WEBHOOKS = 20
 WITHIN = 60  # seconds, half of the patience of those that hang
 
 
+@pytest.mark.parametrize("database_url", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql"], indirect=True)
 def test_a_scalekit_that_hangs_costs_webhooks_and_reading_nothing(emulator: Emulator, database_url: str) -> None:
     """Of 200 requests at once as many hang as there are threads for them, and get a 504 in the end; the others get a 503 at once.
 

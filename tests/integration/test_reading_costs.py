@@ -11,8 +11,9 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.orm import Session
 
 from databases import Databases
-from provisioning.db.deliveries import page_of_deliveries
+from provisioning.db.deliveries import EVERY, Wanted, page_of_deliveries
 from provisioning.db.models import changes, deliveries
+from provisioning.db.reading import figures
 from provisioning.db.reading.access import access_of
 from provisioning.db.reading.changes import history_of_group, history_of_user, kinds, last_place, page_of_changes
 from provisioning.db.reading.groups import page_of_groups
@@ -22,9 +23,10 @@ from provisioning.merge import Key
 from rows import NOW, big_organization, put
 
 PEOPLE = 10_000
-BIG = {"users", "directory_users", "memberships", "role_grants", "changes"}
+BIG = {"users", "directory_users", "memberships", "role_grants", "changes", "deliveries"}
 LIMIT = 50
 SECOND = timedelta(seconds=1)
+END = (NOW + timedelta(days=999), "")
 MIDDLE, LAST = (f"usr_{number:05}" for number in (PEOPLE // 2, PEOPLE - 61))
 
 
@@ -54,7 +56,7 @@ def fill(database: Database) -> None:
     for organization_id, people in (("org_0", 2_000), ("org_1", PEOPLE), ("org_2", 2_000)):
         big_organization(database, organization_id, people)
         happened(database, organization_id, people)
-    kept = {"outcome": "stale", "attempts": 1}
+    kept = {"outcome": "processed", "attempts": 1}
     put(database, deliveries, *({"webhook_id": f"msg_{n:05}", "received_at": NOW + n * SECOND, **kept} for n in range(PEOPLE)))
     if database.dialect == "postgresql":
         with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
@@ -189,6 +191,26 @@ def test_deliveries_are_listed_by_an_index(full: Database) -> None:
         assert last.work <= 1.5 * first.work
 
 
+def test_deliveries_are_found_by_an_index(full: Database) -> None:
+    """Whom they are about, and what became of them, few among many; also when there are none."""
+    with full.reading() as session:
+        page = cost(session, fifty_deliveries(PEOPLE))
+        for wanted in (
+            Wanted(subject_id="du_1"),
+            Wanted(outcome="failed"),
+            Wanted(outcome="failed", dismissed=False),
+            Wanted("dead_lettered"),
+        ):
+            found = cost(session, narrowed(wanted))
+            assert (found.statements, found.scans) == (1, []), wanted
+            assert found.work <= page.work, wanted
+
+
+def narrowed(wanted: Wanted) -> Callable[[Session], object]:
+    """Reading the newest page of some deliveries."""
+    return lambda session: page_of_deliveries(session, wanted, before=END, limit=LIMIT)
+
+
 def test_the_feed_is_read_by_an_index_wherever_the_reader_is(full: Database) -> None:
     """All of it, or an organization's; and what comes while somebody waits is found without looking at what was before."""
     end = 10**6 + 3 * PEOPLE
@@ -212,7 +234,16 @@ def following(after: int, to: int, **wanted: str) -> Callable[[Session], object]
 
 def fifty_deliveries(number: int) -> Callable[[Session], object]:
     """Reading the page before the delivery of this number."""
-    return lambda session: page_of_deliveries(session, before=(NOW + number * SECOND, ""), limit=LIMIT)
+    return lambda session: page_of_deliveries(session, EVERY, before=(NOW + number * SECOND, ""), limit=LIMIT)
+
+
+def test_the_figures_for_prometheus_are_read_by_indexes(full: Database) -> None:
+    """Six statements, whatever was received, whoever is here, and however often it was reconciled."""
+    with full.reading() as session:
+        found = cost(session, lambda session: figures.read(session, NOW, share=0.2, floor=5))
+        assert found.statements == 6
+        assert not {"changes", "users", "last_run", "run_before"} & {scan.split()[1] for scan in found.scans}
+        assert found.work <= cost(session, users()).work
 
 
 def cost(session: Session, read: Callable[[Session], object]) -> Cost:

@@ -16,7 +16,7 @@ from provisioning.db import runs
 from provisioning.db.models import reconcile_runs
 from provisioning.db.runs import State
 from provisioning.directory import ListedUser
-from provisioning.dispatcher import apply
+from provisioning.dispatcher import Effect, apply
 from provisioning.emulator.faults import Door, Fault
 from provisioning.emulator.records import Provider, User
 from provisioning.errors import Unavailable
@@ -146,9 +146,9 @@ def test_a_directory_that_is_long_gone_casts_no_doubt(reconciling: Reconciling) 
 def test_a_record_on_which_something_fails_fails_the_run_and_nobody_else(reconciling: Reconciling, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others of its batch are brought; what failed is reported, the mark stays, and the next run settles it."""
     first, *_ = reconciling.hire(20)
-    real: Callable[..., list[bool]] = apply
+    real: Callable[..., list[Effect]] = apply
 
-    def broken(session: Session, events: Sequence[Event], *rest: object, **named: object) -> list[bool]:
+    def broken(session: Session, events: Sequence[Event], *rest: object, **named: object) -> list[Effect]:
         if any(event.subject_id == first.id for event in events):
             raise RuntimeError("boom")
         return real(session, events, *rest, **named)

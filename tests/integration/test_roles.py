@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 
 import pytest
 from crew import PATIENCE_SECONDS
-from faults import Gate, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import event as note
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from sqlalchemy.orm import Session
 from test_convergence import GROUPS, PEOPLE, Fact, facts
 
 from factories import ORGANIZATION, delivery, event, named, one_by_one, receive, roles, state
+from faults import Gate, until
 from following import Copy, everything, original
 from provisioning.accounts import LOCAL, from_group
 from provisioning.bodies import Json
@@ -215,6 +215,7 @@ _histories = st.lists(st.one_of(_told, _rehires, _rehires, _decisions, _decision
 )
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 @examples
 @given(history=_histories)
 def test_a_local_grant_survives_any_stream_of_directory_events(database: Database, history: list[list[Fact] | Rehire | Decision]) -> None:
@@ -626,7 +627,7 @@ def test_who_is_put_into_a_group_while_it_is_mapped_is_found(postgres_url: str) 
 def test_mappings_and_grants_that_race_with_webhooks_end_right(postgres_url: str, rounds: int) -> None:
     """Three who tell of people and groups, and two who decide: in the end everybody has what is due, and the log never said it twice."""
     random = Random(rounds)  # noqa: S311 # for orders, not for secrets
-    with closing(Database(postgres_url)) as database, ThreadPoolExecutor(5) as threads:
+    with closing(Database(postgres_url, writers=5)) as database, ThreadPoolExecutor(5) as threads:
         for number in range(rounds):
             organization_id = f"org_{number}"
             people = [event("user_created", f"u{each}", organization_id=organization_id) for each in range(12)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from provisioning.directory import Feature
 from provisioning.emulator.faults import Door, Fault
 from provisioning.errors import ScalekitNotConfigured, ScalekitRefused, ScalekitTimeout, ScalekitUnavailable, UnknownOrganization
 from provisioning.scalekit.client import ScalekitClient
+from provisioning.scalekit.directories import DirectoryReader
 from provisioning.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,6 +58,23 @@ def test_every_call_makes_its_own_link_that_expires_in_a_minute(emulator: Emulat
 
     first, second = asyncio.run(two())
     assert first != second
+
+
+def test_each_call_is_told_of_with_what_it_came_to(emulator: Emulator) -> None:
+    """The token too; by words that are fit for a label, and however the call ended."""
+    told: list[tuple[str, str]] = []
+    settings = Settings.model_validate(emulator.settings())
+    with closing(
+        ScalekitClient(settings, tell=lambda call, result, seconds: told.append((call, result)) if seconds > 0 else None)
+    ) as client:
+        asyncio.run(client.portal_link("org_1"))
+        with pytest.raises(UnknownOrganization):
+            DirectoryReader(client, "org_unknown", lambda _: None).directories()
+        DirectoryReader(client, "org_1", lambda _: None).clock()
+        with emulator.faults.during(Door.API, Fault.REFUSE), pytest.raises(ScalekitRefused):
+            asyncio.run(client.portal_link("org_1"))
+    links = "GeneratePortalLink"
+    assert told == [("token", "ok"), (links, "ok"), ("ListDirectories", "unknown"), ("clock", "ok"), (links, "refused")]
 
 
 @pytest.mark.parametrize("features", [(), (Feature.SINGLE_SIGN_ON,), (Feature.DIRECTORY_SYNC, Feature.SINGLE_SIGN_ON)])

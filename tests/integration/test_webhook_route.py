@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from databases import Databases
 from factories import event
-from provisioning.api import webhooks
+from provisioning.api import limits
 from provisioning.api.dependencies import Services
 from provisioning.api.problems import MEDIA_TYPE
 from provisioning.errors import Unavailable
@@ -236,7 +236,7 @@ def test_a_client_that_hangs_up_is_no_failure_of_ours(door: TestClient) -> None:
 
 def test_a_body_that_does_not_come_is_waited_for_a_while(door: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """408, and the connection is closed: what is left of the body could come as the next request."""
-    monkeypatch.setattr(webhooks, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
     exchange = Exchange(signed(BODY), [part(BODY[:20], more=True)])
     assert (exchange.run(application(door)), exchange.problem) == (408, True)
     assert (b"connection", b"close") in exchange.sent[0]["headers"]

@@ -16,11 +16,17 @@ from provisioning.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-RUNTIME = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
-TOOLS = [Requirement(line) for line in (*PROJECT["project"]["optional-dependencies"]["dev"], *PROJECT["build-system"]["requires"])]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+RUNTIME = [Requirement(line) for line in (*PROJECT["project"]["dependencies"], *EXTRAS["telemetry"])]
+TOOLS = [Requirement(line) for line in (*EXTRAS["dev"], *PROJECT["build-system"]["requires"]) if line != "provisioning[telemetry]"]
 NEEDS = [*RUNTIME, *TOOLS]
 LOCKED = re.compile(r"([a-z0-9][a-z0-9.-]*)==(\S+)(?: ; [^\\\n]+)? \\\n(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+")
-PARTS_OF = {"fastapi": {"starlette", "anyio"}, "scalekit-sdk-python": {"grpcio", "protobuf"}, "pydantic": {"pydantic-core"}}
+PARTS_OF = {
+    "fastapi": {"starlette", "anyio"},
+    "scalekit-sdk-python": {"grpcio", "protobuf"},
+    "pydantic": {"pydantic-core"},
+    "jinja2": {"markupsafe"},
+}
 
 
 def _locked() -> dict[str, set[str]]:
@@ -66,6 +72,12 @@ def test_the_example_settings_are_all_there_with_their_defaults() -> None:
     assert dict(shown) == {name: "" if " " in default else default for name, default in defaults.items()}
     used = re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())
     assert set(re.findall(r"^#([A-Z_]+)=", compose, re.MULTILINE)) == set(used) - VARIABLES.keys()
+
+
+def test_a_container_that_cannot_be_written_to_has_a_temporary_directory() -> None:
+    """Several processes of one service count together there."""
+    common = (ROOT / "docker-compose.yml").read_text().split("\nservices:\n")[0]
+    assert ("read_only: true" in common) == ("tmpfs: [/tmp]" in common)
 
 
 def test_the_example_settings_are_all_off() -> None:

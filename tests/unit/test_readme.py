@@ -1,19 +1,28 @@
 """The README says what the code does: every list and table in it is held to the code that it speaks of."""
 
+import json
 import re
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
+from alembic.script import ScriptDirectory
+from prometheus_client.parser import text_string_to_metric_families
 
 from provisioning import cli
 from provisioning.app import create_app
+from provisioning.db import migrations
 from provisioning.db.reading.access import Reason
+from provisioning.db.reading.figures import Figures
 from provisioning.dispatcher import HANDLERS
 from provisioning.emulator.faults import KNOWN
 from provisioning.emulator.scenarios import SCENARIOS
+from provisioning.errors import RefusalReason
 from provisioning.inbox import Outcome
+from provisioning.metrics import Metrics
+from provisioning.scalekit.client import RESULTS
 from provisioning.settings import VARIABLES, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +39,14 @@ def section(title: str) -> str:
 
 def rows(text: str) -> list[list[str]]:
     """Return the cells of the first table in `text`, without its header and without backticks."""
+    return [[cell.strip().replace("`", "") for cell in line.split("|")[1:-1]] for line in lines(text)]
+
+
+def lines(text: str) -> list[str]:
+    """Return the lines of the first table in `text`, without its header."""
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert table, text
-    return [[cell.strip().replace("`", "") for cell in line.split("|")[1:-1]] for line in table[0].splitlines()[2:]]
+    return table[0].splitlines()[2:]
 
 
 def test_the_events_to_select_are_those_that_are_handled() -> None:
@@ -57,14 +71,25 @@ def test_every_reason_is_explained() -> None:
 
 
 def test_the_settings_are_those_that_there_are() -> None:
-    """Each variable once, in the table or, when no code uses it, among the reserved ones; with its default."""
+    """Each variable once, with its default; and code uses it."""
     table = {row[0]: row[1] for row in rows(section("Settings"))}
-    reserved = re.findall(r"`([A-Z_]+)`", section("Settings").split("Reserved:", 1)[1])
     used = {name for name, variable in VARIABLES.items() if re.search(rf"\.{variable.attribute}\b", SOURCES)}
-    assert set(table) == used
-    assert set(reserved) == VARIABLES.keys() - used
+    assert set(table) == used == VARIABLES.keys()
     unset = {"PROVISIONING_ALLOWED_HOSTS": "any"}
     assert table == {name: VARIABLES[name].default or unset.get(name, "none") for name in table}
+
+
+def test_every_secret_can_be_rotated() -> None:
+    """The table says how, of each setting that is a secret."""
+    listed = {row[0] for row in rows(section("Rotating secrets"))}
+    assert listed & VARIABLES.keys() == {name for name, variable in VARIABLES.items() if variable.secret}
+
+
+def test_what_each_migration_costs_is_said() -> None:
+    """Of each that came after the first tables, in their order."""
+    scripts = ScriptDirectory.from_config(migrations.config("sqlite://")).walk_revisions()
+    later = [script.revision for script in scripts if script.down_revision]
+    assert [row[0] for row in rows(section("Upgrading"))] == [re.sub(r"^[0-9_]*", "", revision) for revision in reversed(later)]
 
 
 def test_the_endpoints_are_those_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +99,44 @@ def test_the_endpoints_are_those_that_there_are(tmp_path: Path, monkeypatch: pyt
     described = {f"{method.upper()} {path}" for path, methods in create_app(settings).openapi()["paths"].items() for method in methods}
     listed = [endpoint for row in rows(section("HTTP endpoints")) for endpoint in row[0].split(", ")]
     assert sorted(listed) == sorted({*described, "GET /docs"})
+
+
+def metrics() -> dict[str, tuple[str, ...]]:
+    """Return the names that /metrics tells of, with their labels."""
+    counted = Metrics(["type"], ["outcome"], ["reason"])
+    counted.called("call", "ok", 1)
+    found = {}
+    for family in text_string_to_metric_families(counted.text().decode()):
+        name = f"{family.name}{'_total' if family.type == 'counter' else ''}"
+        found[name] = tuple(label for label in family.samples[0].labels if label != "le")
+    return {**found, "provisioning_database_up": (), **{f"provisioning_{each.name}": () for each in fields(Figures)}}
+
+
+def test_the_metrics_are_those_that_there_are() -> None:
+    """Each with its labels, and each word that a label can be."""
+    table = section("Metrics")
+    assert {row[0]: row[1] for row in rows(table)} == {name: ", ".join(labels) for name, labels in metrics().items()}
+    words = {row[0]: set(re.findall(r"`(\w+)`", line)) for row, line in zip(rows(table), lines(table), strict=True)}
+    assert words["provisioning_refusals_total"] >= {*get_args(RefusalReason)}
+    assert words["provisioning_scalekit_call_duration_seconds"] >= {"ok", *RESULTS.values()}
+
+
+def test_the_alerts_are_those_that_there_are() -> None:
+    """Each with what to do, which is where its runbook leads."""
+    rules = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+    assert [row[0] for row in rows(section("Alerts"))] == re.findall(r"alert: (\w+)", rules)
+    assert re.findall(r"runbook: (.*)", rules) == ["README.md#alerts"] * len(rows(section("Alerts")))
+
+
+def test_the_dashboard_and_the_alerts_show_what_there_is() -> None:
+    """Every metric they name exists; on the dashboard is each, and no organization."""
+    dashboard, rules = ((ROOT / "deploy" / file).read_text() for file in ("grafana/provisioning.json", "prometheus/alerts.yml"))
+    shown = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"provisioning_\w+", dashboard)}
+    assert shown == metrics().keys()
+    assert {*re.findall(r"provisioning_\w+", rules)} <= metrics().keys()
+    assert "organization_id" not in dashboard + rules
+    panels = json.loads(dashboard)["panels"]
+    assert all(panel["targets"] and panel["title"] and panel["description"] for panel in panels if panel["type"] != "row")
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -123,7 +186,7 @@ def test_every_command_shown_exists(line: str) -> None:
         assert line.startswith("./run")
         assert not words or f"./run {words[0]}" in (ROOT / "run").read_text(encoding="utf-8")
         return
-    options = {option for parameter in commands()[name].params for option in parameter.opts}
+    options = {option for parameter in commands()[name].params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert {word for word in words if word.startswith("--")} <= options
 
 

@@ -80,7 +80,10 @@ class UserNow(Shape):
 class ChangeInFeed(Change):
     """A change, and the user now."""
 
-    user: Annotated[UserNow | None, Field(description="As it is at this moment, which may be later than the change; null: no user's.")]
+    user: Annotated[
+        UserNow | None,
+        Field(description="As it is at this moment, which may be later than the change; null: no user's, or somebody who was erased."),
+    ]
 
 
 class FeedPage(Shape):

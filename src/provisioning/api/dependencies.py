@@ -1,24 +1,29 @@
 """What a route may ask for: the service's parts, and a caller with the right it needs. Without any caller configured nothing is open."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import Depends, HTTPException, Path, Query, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from pydantic import StringConstraints
 from structlog.contextvars import bind_contextvars
 
+from provisioning.api.attempts import Attempts
 from provisioning.api.readiness import Readiness
+from provisioning.api.scrapes import Scrapes
 from provisioning.db.session import Database
 from provisioning.feed import Feed
 from provisioning.inbox import Inbox
 from provisioning.intake import Intake
 from provisioning.logs import RefusalLog
+from provisioning.metrics import Metrics
 from provisioning.portal import check_visitor
 from provisioning.reconcile import Reconciler
+from provisioning.refused import Refusals
 from provisioning.roles import Roles
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.signature import Verifier
@@ -44,7 +49,11 @@ class Services:
     tokens: TokenVerifier
     verifier: Verifier
     refusals: RefusalLog
+    refusals_kept: Refusals
     readiness: Readiness
+    metrics: Metrics
+    scrapes: Scrapes
+    attempts: Attempts
 
 
 async def services(request: Request) -> Services:
@@ -114,6 +123,15 @@ def requires(scope: Literal["read", "operate"]) -> Callable[..., Awaitable[ApiKe
     return caller
 
 
+_reader = requires("read")
+
+
+async def scraper(request: Request, credentials: Annotated[object, Depends(_api_key)]) -> None:
+    """Let everybody pass with PROVISIONING_METRICS_PUBLIC, else whoever may read. Raises as `requires` does."""
+    if not (await services(request)).settings.metrics_public:
+        await _reader(request, credentials)
+
+
 async def portal_caller(request: Request, _: Annotated[object, Depends(_api_key)], __: Annotated[object, Depends(_token)]) -> Caller:
     """Return the caller of a PortalRoute."""
     _check_parameters(request)
@@ -127,13 +145,20 @@ def _check_scope(key: ApiKey, scope: Literal["read", "portal", "operate"]) -> No
 
 def _check_parameters(request: Request) -> None:
     """Refuse what FastAPI would pass over: a misspelt filter must not answer with everybody. Raises RequestValidationError."""
-    known = sorted(parameter.alias for parameter in request.scope["route"].dependant.query_params)
+    known = sorted(_query_parameters(request.scope["route"].dependant))
     given = [name for name, _ in request.query_params.multi_items()]
     if not set(given) <= set(known):
         words = f"Only these are known here: {', '.join(known)}" if known else "None are known here"
         raise RequestValidationError([{"loc": ("query",), "msg": words, "type": "unknown"}])
     if len(given) > len(set(given)):
         raise RequestValidationError([{"loc": ("query",), "msg": "Each may be given once", "type": "repeated"}])
+
+
+def _query_parameters(dependant: Dependant) -> Iterator[str]:
+    """The names of those of a route, and of whatever it depends on."""
+    yield from (parameter.alias for parameter in dependant.query_params)
+    for each in dependant.dependencies:
+        yield from _query_parameters(each)
 
 
 class CallerFirst(APIRoute):

@@ -1,4 +1,4 @@
-"""What every request passes first and last: its id, its limits, its line in the log, and the one answer for what nobody expected.
+"""What every request passes first and last: its id, its line in the log, its answer's headers, and the one answer for what nobody expected.
 
 Pure ASGI, outside FastAPI's own layers, so that no exception's text gets past it to the server's log.
 """
@@ -9,7 +9,6 @@ from time import perf_counter
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
@@ -18,17 +17,20 @@ from provisioning.logs import describe
 
 # Health checks say nothing, and a webhook has its own line; its refusals come from anybody, so they are logged at a bounded rate.
 _UNLOGGED = {"/health/live", "/health/ready", "/webhooks/scalekit"}
-_ANY_HOST = {"/health/live", "/health/ready"}  # asked by address, by load balancers
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # no e-mail address can be one: it goes into the log
 # For whatever a page does not know better: what is served here is for those who asked, and is no page, frame or script of anybody's.
-_HEADERS = {
+HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",  # frame-ancestors, to browsers that do not know it
 }
-_DIGITS = re.compile(r"[0-9]{1,18}")
+# To who came over TLS, by the word of a proxy that is believed. Of this host alone: others below its name are not ours to speak for.
+_OVER_TLS = {"Strict-Transport-Security": "max-age=31536000"}
 
 _log = structlog.get_logger(__name__)
 
@@ -69,17 +71,18 @@ class _Exchange:
         self.status = 0
         scope.setdefault("state", {})["request_id"] = self.request_id
         self._method = scope["method"]
+        self._headers = {**HEADERS, **_OVER_TLS} if scope.get("scheme") == "https" else HEADERS
         self.scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
         self._send = send
         self._began = perf_counter()
 
     async def send(self, message: Message) -> None:
-        """Send on, with the id."""
+        """Send on, with the id and what is said of every answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.request_id
-            for name, value in _HEADERS.items():
+            for name, value in self._headers.items():
                 headers.setdefault(name, value)
         await self._send(message)
 
@@ -89,49 +92,3 @@ class _Exchange:
         if route not in _UNLOGGED:
             duration_ms = round((perf_counter() - self._began) * 1000, 1)
             _log.info("request", method=self._method, route=route, status=self.status, duration_ms=duration_ms)
-
-
-class Limits:
-    """Refuses a body of more than `max_body_bytes`, declared or not, and a host that is not one of `allowed_hosts` (none: any)."""
-
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, allowed_hosts: tuple[str, ...]) -> None:
-        self._app = app
-        self._max_body_bytes = max_body_bytes
-        self._hosts = frozenset(host for host in allowed_hosts if not host.startswith("*"))
-        self._domains = tuple(host[1:] for host in allowed_hosts if host.startswith("*."))
-        self._any_host = not allowed_hosts or "*" in allowed_hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass an HTTP request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        if not self._any_host and not self._allowed(headers.get("host", "")) and scope["path"] not in _ANY_HOST:
-            response = problem(scope["state"]["request_id"], 400, detail="This host is not one of PROVISIONING_ALLOWED_HOSTS.")
-            await response(scope, receive, send)
-            return
-        await self._app(scope, self._limited(receive, headers.get("content-length")), send)
-
-    def _allowed(self, header: str) -> bool:
-        host = re.sub(r":[0-9]*$", "", header).lower()
-        return host in self._hosts or host.endswith(self._domains)
-
-    def _limited(self, receive: Receive, content_length: str | None) -> Receive:
-        """`receive`, raising 413 as soon as the body is asked for or has grown beyond the limit.
-
-        Starlette's own limit answers plain text, and instead of any answer that was given before the body was read.
-        """
-        declared = int(content_length) if content_length and _DIGITS.fullmatch(content_length) else 0
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            if declared <= self._max_body_bytes:
-                message = await receive()
-                received += len(message.get("body", b""))
-                if received <= self._max_body_bytes:
-                    return message
-            raise HTTPException(413, f"The body is larger than {self._max_body_bytes} bytes.")
-
-        return limited

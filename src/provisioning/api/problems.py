@@ -43,29 +43,31 @@ class Problem(Shape):
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
+    """A problem's status, and what it is called."""
+
     status: HTTPStatus
     type: str
     title: str
 
 
 # The most specific class decides. ConfigurationError, Unreadable and ClockOff are not here: at this edge they would be faults of ours, 500.
-KINDS: dict[type[errors.ProvisioningError], _Kind] = {
-    errors.Refused: _Kind(HTTPStatus.BAD_REQUEST, "webhook-refused", "The webhook could not be verified"),
-    errors.Unavailable: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "The database is not available"),
-    errors.TokenRefused: _Kind(HTTPStatus.UNAUTHORIZED, "token-refused", "The token is not valid"),
-    errors.KeysUnavailable: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "keys-unavailable", "Tokens cannot be checked now"),
-    errors.NotAllowed: _Kind(HTTPStatus.FORBIDDEN, "not-allowed", "The caller may not do this"),
-    errors.NotFound: _Kind(HTTPStatus.NOT_FOUND, "not-found", "No such record"),
-    errors.Conflict: _Kind(HTTPStatus.CONFLICT, "conflict", "It contradicts what is there"),
-    errors.NotReplayable: _Kind(HTTPStatus.CONFLICT, "not-replayable", "The delivery cannot be replayed"),
-    errors.Forgotten: _Kind(HTTPStatus.GONE, "forgotten", "The log cannot be read from there"),
-    errors.InvalidCursor: _Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-cursor", "The cursor is not one of this list"),
-    errors.ScalekitNotConfigured: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "scalekit-not-configured", "Scalekit's API is not configured"),
-    errors.UnknownOrganization: _Kind(HTTPStatus.NOT_FOUND, "unknown-organization", "Scalekit does not know this organization"),
-    errors.ScalekitRefused: _Kind(HTTPStatus.BAD_GATEWAY, "scalekit-refused", "Scalekit refused the call"),
-    errors.ScalekitUnavailable: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "scalekit-unavailable", "Scalekit is not available"),
-    errors.ScalekitTimeout: _Kind(HTTPStatus.GATEWAY_TIMEOUT, "scalekit-timeout", "Scalekit did not answer in time"),
+KINDS: dict[type[errors.ProvisioningError], Kind] = {
+    errors.Refused: Kind(HTTPStatus.BAD_REQUEST, "webhook-refused", "The webhook could not be verified"),
+    errors.Unavailable: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "The database is not available"),
+    errors.TokenRefused: Kind(HTTPStatus.UNAUTHORIZED, "token-refused", "The token is not valid"),
+    errors.KeysUnavailable: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "keys-unavailable", "Tokens cannot be checked now"),
+    errors.NotAllowed: Kind(HTTPStatus.FORBIDDEN, "not-allowed", "The caller may not do this"),
+    errors.NotFound: Kind(HTTPStatus.NOT_FOUND, "not-found", "No such record"),
+    errors.Conflict: Kind(HTTPStatus.CONFLICT, "conflict", "It contradicts what is there"),
+    errors.NotReplayable: Kind(HTTPStatus.CONFLICT, "not-replayable", "The delivery cannot be replayed"),
+    errors.Forgotten: Kind(HTTPStatus.GONE, "forgotten", "The log cannot be read from there"),
+    errors.InvalidCursor: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-cursor", "The cursor is not one of this list"),
+    errors.ScalekitNotConfigured: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "scalekit-not-configured", "Scalekit's API is not configured"),
+    errors.UnknownOrganization: Kind(HTTPStatus.NOT_FOUND, "unknown-organization", "Scalekit does not know this organization"),
+    errors.ScalekitRefused: Kind(HTTPStatus.BAD_GATEWAY, "scalekit-refused", "Scalekit refused the call"),
+    errors.ScalekitUnavailable: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "scalekit-unavailable", "Scalekit is not available"),
+    errors.ScalekitTimeout: Kind(HTTPStatus.GATEWAY_TIMEOUT, "scalekit-timeout", "Scalekit did not answer in time"),
 }
 
 
@@ -110,14 +112,8 @@ def request_id(request: Request) -> str:
     return cast(str, request.state.request_id)
 
 
-def _declared(status: int) -> dict[str, object]:
-    phrase = HTTPStatus(status).phrase
-    example = {"type": "about:blank", "title": phrase, "status": status, "request_id": "0b6f1c9a52f14a2f8f2f3f6c1f0a7e55"}
-    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
-    return {"description": phrase, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}
-
-
-async def _ours(request: Request, error: Exception) -> Response:
+def kind_of(error: errors.ProvisioningError) -> tuple[Kind, dict[str, str]]:
+    """Return what kind of problem a failure of ours is, and the headers that go with it. Raises the error where it is none at this edge."""
     kind = next((KINDS[each] for each in type(error).__mro__ if each in KINDS), None)
     if kind is None:
         raise error
@@ -126,7 +122,19 @@ async def _ours(request: Request, error: Exception) -> Response:
     elif isinstance(error, errors.ScalekitError):
         _log.warning("scalekit_failed", error=type(error).__name__, vendor_message=error.vendor_message)
     retry_after = getattr(error, "retry_after", None)
-    headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+    return kind, {"Retry-After": str(retry_after)} if retry_after is not None else {}
+
+
+def _declared(status: int) -> dict[str, object]:
+    phrase = HTTPStatus(status).phrase
+    example = {"type": "about:blank", "title": phrase, "status": status, "request_id": "0b6f1c9a52f14a2f8f2f3f6c1f0a7e55"}
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {"description": phrase, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    error = cast(errors.ProvisioningError, error)
+    kind, headers = kind_of(error)
     if kind.status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return problem(request_id(request), kind.status, slug=kind.type, title=kind.title, detail=str(error) or None, headers=headers)

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/organizations/{organization_id}/reconciliations",
 Reader = Annotated[ApiKey, Depends(requires("read"))]
 Operator = Annotated[ApiKey, Depends(requires("operate"))]
 
-_BEYOND = "~"  # after the id of every run
+BEYOND = "~"  # after the id of every run
 
 _Count = Annotated[int, Field(examples=[3])]
 
@@ -78,7 +78,7 @@ class Finding(Shape):
         str,
         Field(
             description="`missing_here`, `changed` or `gone_there`; left as it is: `unsettled` (something newer was said of it),"
-            " `active_unsaid` (the directory does not say whether the person is active), `unreadable`.",
+            " `active_unsaid` (the directory does not say whether the person is active), `unreadable`; `erased` here, and still there.",
             examples=["changed"],
         ),
     ]
@@ -142,7 +142,7 @@ def list_reconciliations(
     organization_id: OrganizationId, parts: ServicesDep, caller: Reader, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[Reconciliation]:
     """The organization's runs, newest first."""
-    before = place_of("reconciliations", cursor) or _BEYOND
+    before = place_of("reconciliations", cursor) or BEYOND
     with parts.database.reading() as session:
         rows = runs.page(session, organization_id, before=before, limit=limit + 1, now=datetime.now(UTC))
     page = found("reconciliations", rows, limit, lambda run: run.id)

@@ -1,6 +1,5 @@
 """Scalekit's door: headers judged before the body is read, the body before it is understood, and 201 only after the commit."""
 
-import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Annotated
@@ -18,8 +17,6 @@ from provisioning.errors import Refused, Unavailable
 from provisioning.events import Delivery
 from provisioning.inbox import Outcome, Receipt
 from provisioning.scalekit.signature import SignedHeaders
-
-BODY_SECONDS = 10  # as long as Scalekit waits for the answer
 
 router = APIRouter(tags=["Webhooks"])
 
@@ -54,8 +51,11 @@ async def receive_webhook(request: Request, parts: ServicesDep) -> Response:
         receipt = await parts.intake.submit(Delivery(signed.webhook_id, signed.timestamp, datetime.now(UTC), body))
     except Exception as error:  # broad: whatever it is, the delivery has its line
         outcome = "unavailable" if isinstance(error, Unavailable) else "lost"
+        parts.metrics.not_received(outcome)
         _log.warning("delivery", webhook_id=signed.webhook_id, outcome=outcome, **_measures(body, began))
         raise
+    finally:
+        parts.metrics.answered(time.perf_counter() - began)
     _tell(receipt, **_measures(body, began))
     if receipt.outcome is Outcome.FAILED:
         detail = "Handling the event failed; it is kept, and handled again when it is sent again or replayed."
@@ -69,23 +69,20 @@ async def _verified(request: Request, parts: Services) -> tuple[SignedHeaders, b
         if any(len(request.headers.getlist(name)) > 1 for name in _SIGNED):
             raise Refused("malformed", "A webhook header is there more than once.")
         signed = SignedHeaders.parse(request.headers, time.time())
-        body = await _body(request)
+        body = await request.body()
         parts.verifier.verify(signed, body)
     except Refused as refused:
-        parts.refusals.record(refused)
+        _count(refused, parts)
         raise
     except HTTPException as error:
-        parts.refusals.record(Refused("too_large" if error.status_code == 413 else "too_slow", error.detail))
+        _count(Refused("too_large" if error.status_code == 413 else "too_slow", error.detail), parts)
         raise
     return signed, body
 
 
-async def _body(request: Request) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await request.body()
-    except TimeoutError:
-        raise HTTPException(408, f"The body took longer than {BODY_SECONDS} s to arrive.", {"Connection": "close"}) from None
+def _count(refused: Refused, parts: Services) -> None:
+    parts.refusals.record(refused)
+    parts.metrics.refused(refused.reason)
 
 
 def _measures(body: bytes, began: float) -> dict[str, float]:
@@ -94,12 +91,14 @@ def _measures(body: bytes, began: float) -> dict[str, float]:
 
 def _tell(receipt: Receipt, **measures: float) -> None:
     """The one line about a delivery: ids, never what is in it."""
-    _log.info(
+    tell = _log.error if receipt.outcome is Outcome.FAILED else _log.warning if receipt.outcome is Outcome.DEAD_LETTERED else _log.info
+    tell(
         "delivery",
         webhook_id=receipt.webhook_id,
         event_id=receipt.event_id,
         type=receipt.type,
         organization_id=receipt.organization_id,
         outcome=receipt.outcome.value,
+        **({"error": receipt.error} if receipt.error else {}),
         **measures,
     )

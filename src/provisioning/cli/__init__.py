@@ -7,7 +7,8 @@ than a second, which `--help`, a typing mistake or a shell's completion should n
 # ruff: noqa: PLC0415
 
 import os
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -251,6 +252,60 @@ def refresh_organizations(
     refresh(organizations or [], everything=everything)
 
 
+UserAnywhere = Annotated[str, typer.Argument(metavar="USER", help="Our id, a directory user's id, or an e-mail.")]
+OfOrganization = Annotated[
+    str | None, typer.Option(metavar="ORG", help="Only in this organization; needed where several have such a user.", show_default=False)
+]
+By = Annotated[str | None, typer.Option(metavar="NAME", help="Who says so.", show_default="who is logged in here")]
+
+
+@app.command(
+    "export",
+    epilog=examples(
+        "provisioning export jane@example.com --organization org_83543878963298576 --output jane.json",
+        "provisioning export usr_019aab6c2f405f2d8a1b9c3e4d5f | jq .changes",
+    ),
+)
+def export_person(
+    user: UserAnywhere,
+    organization: OfOrganization = None,
+    output: Annotated[Path | None, typer.Option(help="A new file, for its owner alone.", show_default="standard output")] = None,
+) -> None:
+    """Hand over everything that is stored of somebody, as JSON: account, records, groups, roles, changes, deliveries, findings of runs."""
+    from provisioning.cli.privacy import export
+
+    export(user, organization, output)
+
+
+@app.command(
+    "erase",
+    epilog=examples(
+        "provisioning erase jane@example.com --organization org_83543878963298576",
+        "provisioning erase usr_019aab6c2f405f2d8a1b9c3e4d5f --yes --by Ada",
+        "provisioning erase --lift usr_019aab6c2f405f2d8a1b9c3e4d5f",
+    ),
+)
+def erase_person(
+    user: UserAnywhere,
+    organization: OfOrganization = None,
+    sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    lifted: Annotated[bool, typer.Option("--lift", help="Instead, let what is said of somebody who was erased come in again.")] = False,
+    by: By = None,
+) -> None:
+    """Erase all that is stored of somebody, for good: account, records, values in the change log, payloads of deliveries, findings of runs.
+
+    Ids stay, so that nothing late brings the person back: events about them are ignored, and a reconcile says `erased, still in the
+    directory`. Followers of the changes are told `user.deactivated` and `user.erased`. Somebody whom a directory shows under a new id is
+    somebody new. Backups are not touched: whoever restores one erases again.
+    """
+    from provisioning.cli.privacy import erase, lift
+
+    if lifted:
+        lift(user, organization, by=by)
+    else:
+        erase(user, organization, by=by, sure=sure)
+
+
 @app.command("worker", epilog=examples("provisioning worker", "PROVISIONING_RECONCILE_INTERVAL=6h provisioning worker"))
 def start_worker() -> None:
     """Work on the runs that anybody asked for, ask for those that are due by PROVISIONING_RECONCILE_INTERVAL, and bring roles to the
@@ -265,7 +320,11 @@ def start_worker() -> None:
 
 @app.command(
     "check",
-    epilog=examples("provisioning check", "provisioning check && provisioning serve", "provisioning check --live org_83543878963298576"),
+    epilog=examples(
+        "provisioning check",
+        "provisioning check --json | jq '.findings[] | select(.state != \"ok\")'",
+        "provisioning check --live org_83543878963298576",
+    ),
 )
 def check_setup(
     live_organization: Annotated[
@@ -274,9 +333,12 @@ def check_setup(
             "--live", metavar="ORG", help="Instead, test on this organization what is taken for granted of Scalekit; changes nothing."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; of --live.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say of the configuration, the database, its migrations and Scalekit's API whether it is fine, and what to do where it is not.
+    """Say of the configuration, the database, the webhooks received and refused, the runs, the clock and Scalekit's API whether it is fine,
+    and what to do where it is not. It only reads.
+
+    The exit code is 1 if something is `wrong`; `warn` is for somebody to mend, and `note` to know.
 
     With --live: of each assumption about Scalekit's API what was seen, and what it changes, without anybody's name or address. The exit
     code is 1 if one does not hold.
@@ -286,45 +348,109 @@ def check_setup(
 
         live(live_organization, as_json=as_json)
         return
-    if as_json:
-        raise typer.BadParameter("Only with --live.", param_hint="--json")
     from provisioning.cli.check import check
 
-    check()
+    check(as_json=as_json)
+
+
+Outcomes = Literal["processed", "stale", "ignored", "dead_lettered", "failed"]
+OutcomeOption = Annotated[Outcomes | None, typer.Option(help="Only those of which this became.", show_default=False)]
+OrganizationOption = Annotated[str | None, typer.Option(metavar="ORG", help="Only of this organization.", show_default=False)]
+TypeOption = Annotated[
+    str | None, typer.Option("--type", metavar="TYPE", help="Only of this type of event, such as user_deleted, or in full.")
+]
+AboutOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Only about this directory user, group or directory.", show_default=False)
+]
+SinceOption = Annotated[str | None, typer.Option(metavar="TIME", help="Only received since: 2026-11-22T09:30 (UTC), or 6h ago: 6h.")]
+UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Only received before.", show_default=False)]
+DismissedOption = Annotated[bool | None, typer.Option("--dismissed/--not-dismissed", help="Only those that are, or are not.")]
 
 
 @inbox.command(
-    "list", epilog=examples("provisioning deliveries list --limit 100", "provisioning deliveries list --json | jq '.data[].error'")
+    "list",
+    epilog=examples(
+        "provisioning deliveries list --outcome failed --not-dismissed",
+        "provisioning deliveries list --organization org_83543878963298576 --since 6h",
+        "provisioning deliveries list --about diruser_70687244567806212",
+        "provisioning deliveries list --json | jq '.data[].error'",
+    ),
 )
 def list_inbox(
+    outcome: OutcomeOption = None,
+    organization: OrganizationOption = None,
+    type_: TypeOption = None,
+    about: AboutOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    dismissed: DismissedOption = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API answers it.")] = False,
 ) -> None:
-    """The deliveries received last, newest first, without their payloads."""
-    from provisioning.cli.deliveries import list_deliveries
+    """The deliveries received last, newest first, without their payloads; with options, those that are so in every respect."""
+    from provisioning.cli.deliveries import list_deliveries, wanted
 
-    list_deliveries(limit, as_json=as_json)
+    asked = wanted(outcome=outcome, organization=organization, type_=type_, about=about, since=since, until=until, dismissed=dismissed)
+    list_deliveries(asked, limit, as_json=as_json)
 
 
 @inbox.command("show", epilog=examples("provisioning deliveries show msg_2YhkWJAZdsYQ"))
 def show_one(webhook_id: Annotated[str, typer.Argument(help="Its webhook-id, as the list shows it.")]) -> None:
-    """One delivery with its payload, which holds personal data."""
+    """One delivery with its payload, which holds personal data, and what it changed."""
     from provisioning.cli.deliveries import show_delivery
 
     show_delivery(webhook_id)
 
 
-@inbox.command("replay", epilog=examples("provisioning deliveries replay msg_2YhkWJAZdsYQ"))
+@inbox.command(
+    "replay",
+    epilog=examples(
+        "provisioning deliveries replay msg_2YhkWJAZdsYQ",
+        "provisioning deliveries replay --outcome failed",
+        "provisioning deliveries replay --organization org_83543878963298576 --since 3d",
+    ),
+)
 def replay(
-    webhook_ids: Annotated[list[str], typer.Argument(metavar="WEBHOOK_ID…", help="In the order to handle them.")],
+    webhook_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="WEBHOOK_ID…", help="In the order to handle them.", show_default=False)
+    ] = None,
+    outcome: OutcomeOption = None,
+    organization: OrganizationOption = None,
+    type_: TypeOption = None,
+    about: AboutOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    dismissed: DismissedOption = None,
 ) -> None:
-    """Handle stored deliveries again, as if they had just arrived.
+    """Handle stored deliveries again, as if they had just arrived: those named, or all that the options describe.
 
-    Nothing is undone by it: an old event never overrides a newer one. The exit code is 1 if one failed again.
+    Nothing is undone by it: an old event never overrides a newer one, and what is done already changes nothing. The exit code is 1 if one
+    failed again.
     """
-    from provisioning.cli.deliveries import replay_deliveries
+    from provisioning.cli.deliveries import replay_deliveries, replay_matching, wanted
 
-    replay_deliveries(webhook_ids)
+    asked = wanted(outcome=outcome, organization=organization, type_=type_, about=about, since=since, until=until, dismissed=dismissed)
+    if webhook_ids and asked.given():
+        raise typer.BadParameter("Name deliveries, or describe them by options: not both.")
+    if webhook_ids:
+        replay_deliveries(webhook_ids)
+    else:
+        replay_matching(asked)
+
+
+@inbox.command("dismiss", epilog=examples('provisioning deliveries dismiss msg_2YhkWJAZdsYQ --reason "A test of ours" --by Ada'))
+def dismiss(
+    webhook_ids: Annotated[list[str], typer.Argument(metavar="WEBHOOK_ID…", help="Failed or dead-lettered ones.")],
+    reason: Annotated[str, typer.Option(help="Why nobody has to look at it any more.")],
+    by: By = None,
+) -> None:
+    """Have deliveries that failed, or are dead-lettered, concern nobody any more: they raise no alarm, and are not tried again.
+
+    They are kept, with the reason; `replay` takes it back.
+    """
+    from provisioning.cli.deliveries import dismiss_deliveries
+
+    dismiss_deliveries(webhook_ids, reason=reason, by=by)
 
 
 def _fail(line: str) -> None:

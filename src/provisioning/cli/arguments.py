@@ -22,6 +22,15 @@ def run_id(text: str) -> str:
     return text
 
 
+def name(given: str | None) -> str:
+    """Who says so: the name given, or who types. Raises ConfigurationError."""
+    if given is None:
+        return operator()
+    if not given.strip() or len(given.strip()) > 100 or not given.isprintable():
+        raise ConfigurationError("--by is a name, of up to 100 characters.")
+    return given.strip()
+
+
 def operator() -> str:
     """Who types, as rows and other operators are told; no API key can be called that."""
     try:

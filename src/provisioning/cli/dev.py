@@ -18,7 +18,7 @@ from provisioning.api import portal_demo, start
 from provisioning.app import create_app
 from provisioning.cli import local
 from provisioning.cli.migrate import migrated
-from provisioning.cli.serve import listening, run
+from provisioning.cli.serve import counting_together, listening, run
 from provisioning.errors import ConfigurationError
 from provisioning.settings import Settings, load_settings
 from provisioning.settings.values import ApiKeys
@@ -45,7 +45,7 @@ class Emulator:
 
 def dev(port: int, *, fresh: bool) -> None:
     """Serve on 127.0.0.1 until a signal ends it. Raises ConfigurationError, Unavailable."""
-    with listening("127.0.0.1", port) as listener:
+    with listening("127.0.0.1", port) as listener, counting_together(workers=1):
         if fresh:
             local.clear()
         if local.has_scalekit(load_settings()):
@@ -151,7 +151,8 @@ def _guide(port: int, emulator: Emulator | None) -> str:
     hire = f"    {command} emulator hire Jane Doe\n" if emulator else ""
     return f"""
   Start      {here}{token}
-{company}  API docs   {here}/docs
+{company}  Operations {here}/admin  (the key is in {local.FOLDER}/api-key)
+  API docs   {here}/docs
   Health     {here}/health/ready
 
   To try it, in another terminal: send an event as Scalekit does, and read the person it is about.

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import typer
 
 from provisioning.cli.assumptions import Finding, Word, of_clock, of_directories, of_directory, of_events
-from provisioning.cli.check import CREDENTIALS_HINT
+from provisioning.cli.check.scalekit import CREDENTIALS_HINT
 from provisioning.cli.terminal import print_table, stderr
 from provisioning.db import migrations
 from provisioning.db.deliveries import last_event_ids

@@ -4,10 +4,8 @@ The environment and .env come first; with credentials of a real Scalekit in them
 """
 
 import os
-import secrets
 import shutil
 import sys
-from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import BinaryIO
 
 from provisioning.cli.emulator.presence import ENDS_WITHIN, absence
 from provisioning.errors import ConfigurationError
-from provisioning.settings import VARIABLES, Settings, load_settings
+from provisioning.settings import VARIABLES, Settings, demo, load_settings
 
 FOLDER = Path(".provisioning")
 MIN_CHARACTERS = 32  # of a key or secret: what is shorter is damaged, and made anew
@@ -73,12 +71,12 @@ def has_scalekit(settings: Settings) -> bool:
 
 def api_key() -> str:
     """An API key that is made once. Raises ConfigurationError."""
-    return _kept(FOLDER / "api-key", secrets.token_urlsafe(32))
+    return _kept(FOLDER / "api-key", demo.new_key())
 
 
 def webhook_secret() -> str:
     """A signing secret that is made once. Raises ConfigurationError."""
-    return _kept(FOLDER / "webhook-secret", f"whsec_{b64encode(secrets.token_bytes(32)).decode()}")
+    return _kept(FOLDER / "webhook-secret", demo.new_webhook_secret())
 
 
 def opened(file: Path) -> BinaryIO:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
-from provisioning.api.reconciliations import Difference, Finding, shown
+from provisioning.api import words
+from provisioning.api.reconciliations import Finding, shown
 from provisioning.cli import local
-from provisioning.cli.terminal import plain, print_table, short
+from provisioning.cli.terminal import plain, print_table
 from provisioning.db.runs import Run, State
 from provisioning.drift import SHOWN
 
@@ -26,7 +27,7 @@ def print_report(runs: Sequence[Run]) -> None:
     columns = ("organization", "run", "state", "users listed", "groups listed", "changes", "error")
     print_table(
         columns,
-        [(run.organization_id, run.id, _state(run), run.listed_users, run.listed_groups, _changes(run), run.error) for run in runs],
+        [(*_place(run), run.listed_users, run.listed_groups, words.numbers(run.changes), run.error) for run in runs],
     )
     if any(run.drift for run in runs):
         typer.echo("")
@@ -48,36 +49,16 @@ def _print_held_back(run: Run) -> None:
     for reason in run.held_back:
         typer.echo(f"{plain(run.organization_id)}: {'would be held' if run.dry_run else 'held'} back: {plain(reason)}")
     if run.state is State.NEEDS_APPROVAL:
-        typer.echo(f"To remove {_proposed(run)} all the same, as far as still gone, within 24 hours and before the next run begins:")
+        what = words.proposed(shown(run).proposed)
+        typer.echo(f"To remove {what} all the same, as far as still gone, within 24 hours and before the next run begins:")
         typer.echo(f"  {local.program()} reconcile --approve {run.id}")
 
 
-def _state(run: Run) -> str:
-    return f"{run.state} (dry run)" if run.dry_run else str(run.state)
-
-
-def _changes(run: Run) -> str:
-    made = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in run.changes.items() if number)
-    return made or "none"
+def _place(run: Run) -> tuple[str, str, str]:
+    return run.organization_id, run.id, f"{run.state} (dry run)" if run.dry_run else str(run.state)
 
 
 def _drift(run: Run) -> Iterator[tuple[str, ...]]:
     for each in run.drift[:ROWS]:
         found = Finding.model_validate(each)
-        ordered = sorted(found.fields.items(), key=lambda item: (item[0] != "active", _is_large(item[1]), item[0]))
-        fields = [name if _is_large(pair) else f"{name}: {short(pair.before)} → {short(pair.after)}" for name, pair in ordered]
-        yield run.organization_id, found.what.replace("_", " "), f"{found.type} {found.id}", "; ".join(fields), found.reason or ""
-
-
-def _proposed(run: Run) -> str:
-    """How many of what is held back, in words."""
-    proposed = shown(run).proposed
-    numbers = {"users": len(proposed.users), "groups": len(proposed.groups)}
-    numbers |= {"memberships": proposed.memberships_removed, "roles": proposed.roles_revoked}
-    return ", ".join(f"{number} {kind}" for kind, number in numbers.items() if number)
-
-
-def _is_large(pair: Difference) -> bool:
-    """Whether a value is a map, or holds maps, of which the name alone fits a table."""
-    values = (pair.before, pair.after)
-    return any(isinstance(each, dict) or (isinstance(each, list) and any(isinstance(item, dict) for item in each)) for each in values)
+        yield run.organization_id, found.what.replace("_", " "), f"{found.type} {found.id}", words.differences(found), found.reason or ""

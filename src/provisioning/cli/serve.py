@@ -2,11 +2,14 @@
 
 import errno
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import structlog
@@ -14,12 +17,16 @@ from uvicorn import Config, Server
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from provisioning import logs
+from provisioning import logs, traces
+from provisioning.cli.connections import Connection, allow_many
 from provisioning.cli.database import warn_unless_migrated
+from provisioning.cli.production import refuse_demo
 from provisioning.errors import ConfigurationError
 from provisioning.settings import load_settings
 
 GRACE_SECONDS = 8  # `docker stop` and most supervisors kill after 10
+COUNTS = "PROMETHEUS_MULTIPROC_DIR"  # metrics.py, which must not be imported before this is set
+_COUNT = re.compile(r"(counter|histogram|gauge_[a-z]+)_[0-9]+\.db")
 
 _log = structlog.get_logger(__name__)
 
@@ -28,8 +35,10 @@ def serve(host: str, port: int, workers: int) -> None:
     """Serve until a signal ends it. Raises ConfigurationError, also when the address cannot be had."""
     settings = load_settings()
     settings.require_webhook_secrets()
+    refuse_demo(settings, host)
+    traces.wanted()  # a worker that cannot have what it wants would be started again for ever
     logs.configure()
-    with listening(host, port) as listener:
+    with listening(host, port) as listener, counting_together(workers):
         warn_unless_migrated(settings)  # /health/ready keeps saying it
         run(listener, workers)
 
@@ -52,15 +61,51 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
+@contextmanager
+def counting_together(workers: int) -> Iterator[None]:
+    """A folder for what several processes count: the one of PROMETHEUS_MULTIPROC_DIR, emptied of earlier counts, or a private one.
+
+    Raises ConfigurationError when it cannot be used.
+    """
+    given = os.environ.pop(COUNTS, None)
+    if not given and workers == 1:
+        yield
+        return
+    try:
+        folder = _emptied(Path(given)) if given else TemporaryDirectory(prefix="provisioning-counts-")
+    except OSError as error:
+        wrong = (
+            f"{COUNTS} names no folder that can be used"
+            if given
+            else "There is no usable temporary directory for what several workers count"
+        )
+        good = "a folder of its own that this user may write to" if given else "TMPDIR=… with a folder that this user may write to"
+        raise ConfigurationError(f"{wrong}: {error.strerror}. A good one: {good}.") from error
+    with folder as os.environ[COUNTS]:
+        yield
+
+
+def _emptied(folder: Path) -> nullcontext[str]:
+    """The folder, made if need be, without what an earlier start counted. Only that, by its name: SQLite's own files end in `.db`, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        if _COUNT.fullmatch(file.name):
+            file.unlink()
+    with TemporaryFile(dir=folder):
+        return nullcontext(str(folder))
+
+
 def run(listener: socket.socket, workers: int, app: Callable[..., Any] | None = None, *, at_end: Callable[[], None] = lambda: None) -> None:
     """Serve on `listener` until a signal ends it: in this process, or with more than one worker, and without an `app`, in as many others.
 
     `at_end` is called when one process has served, before it leaves.
     """
+    allow_many()
     config = Config(
         app or "provisioning.app:create_app",
         factory=app is None,
         workers=workers,
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -1,6 +1,5 @@
 """What commands print: tables for people, tab-separated lines for programs, and nothing that steers a terminal."""
 
-import json
 from collections.abc import Iterable, Sequence
 
 import typer
@@ -8,12 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from provisioning.bodies import Json
-
 stdout = Console(width=1000, highlight=False)  # a table takes the room it needs: what the terminal breaks can be copied whole
 stderr = Console(highlight=False, stderr=True)
-
-CHARACTERS = 60  # of a value, which may be anything
 
 _STYLES = {
     "processed": "green",
@@ -55,9 +50,3 @@ def plain(value: object) -> str:
     """Return `value` as text, `-` for none, with what is not printable escaped: others chose it, and it may hold a terminal's commands."""
     text = "-" if value is None else str(value)
     return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
-
-
-def short(value: Json) -> str:
-    """Return the start of `value` in words, `-` for none."""
-    text = "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"

@@ -6,9 +6,9 @@ from contextlib import suppress
 from sqlalchemy.orm import Session
 
 from provisioning.cli.terminal import plain
-from provisioning.db import organizations
+from provisioning.db import erased, organizations
 from provisioning.db.reading.groups import Group, groups_named, one_group
-from provisioning.db.reading.users import User, UserFilter, one_user, page_of_users
+from provisioning.db.reading.users import User, users_meant
 from provisioning.errors import ConfigurationError, NotFound
 from provisioning.events import is_id
 
@@ -17,24 +17,18 @@ LISTED = 20
 
 def user(session: Session, organization_id: str, given: str) -> User:
     """The user who is meant. Raises NotFound, and ConfigurationError where several are."""
-    if users := _users(session, organization_id, given):
+    if users := users_meant(session, organization_id, given, limit=LISTED):
         return _only_user(users)
-    raise _not_found(session, organization_id, "no such user: give our id, a directory user's id, or an e-mail.")
+    raise _not_found(session, organization_id, "no such user: give our id, a directory user's id, or an e-mail.", given)
 
 
 def user_or_group(session: Session, organization_id: str, given: str) -> User | Group:
     """The user who, or else the group that, is meant. Raises NotFound, and ConfigurationError where several are."""
-    if users := _users(session, organization_id, given):
+    if users := users_meant(session, organization_id, given, limit=LISTED):
         return _only_user(users)
     if groups := _groups(session, organization_id, given):
         return _only_group(groups)
-    raise _not_found(session, organization_id, "no such user or group: give an id, an e-mail, or a group's exact name.")
-
-
-def described(name: str | None, email: str | None, id_: str) -> str:
-    """A user or a group in words: who, for a person, and exactly which."""
-    known = [text for text in (name, email and f"<{email}>") if text]
-    return " ".join([*known, f"({id_})"]) if known else id_
+    raise _not_found(session, organization_id, "no such user or group: give an id, an e-mail, or a group's exact name.", given)
 
 
 def _only_user(found: list[User]) -> User:
@@ -55,20 +49,11 @@ def _listed(ids: Iterable[str]) -> str:
     return plain(", ".join(ids))
 
 
-def _not_found(session: Session, organization_id: str, what: str) -> NotFound:
+def _not_found(session: Session, organization_id: str, what: str, given: str) -> NotFound:
+    if gone := erased.told(session, given, organization_id):
+        return NotFound(f"This user {gone}")
     known = organizations.known(session, organization_id)
     return NotFound(f"This organization has {what}" if known else "Nothing is known of this organization.")
-
-
-def _users(session: Session, organization_id: str, given: str) -> list[User]:
-    if not is_id(given):
-        return []
-    with suppress(NotFound):
-        return [one_user(session, organization_id, given)]
-    for wanted in (UserFilter(directory_user_id=given), UserFilter(email=given)):
-        if found := page_of_users(session, organization_id, wanted, after="", limit=LISTED):
-            return found
-    return []
 
 
 def _groups(session: Session, organization_id: str, given: str) -> list[Group]:

@@ -9,8 +9,10 @@ import structlog
 from provisioning import logs
 from provisioning.cli.database import warn_unless_migrated
 from provisioning.db.session import Database
+from provisioning.inbox import Inbox
 from provisioning.reconcile import Reconciler
 from provisioning.retention import Retention
+from provisioning.retrying import Retrying
 from provisioning.roles import Roles
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.settings import load_settings
@@ -34,8 +36,10 @@ def work() -> None:
         warn_unless_migrated(settings)
         reconciler = Reconciler(database, scalekit, settings)
         roles = Roles(database)
-        retention = Retention(database, settings.change_retention_days)
-        worker = Worker([reconciler.claim, roles.claim], [reconciler.stop, roles.stop], [reconciler.keep_schedule, retention.tick])
+        retrying = Retrying(database, Inbox.of(settings, database))
+        retention = Retention(database, settings)
+        claims = [reconciler.claim, roles.claim, retrying.claim]
+        worker = Worker(claims, [reconciler.stop, roles.stop], [reconciler.keep_schedule, retention.tick])
         _log.info("working", runs_at_once=AT_ONCE, reconcile_interval=str(settings.reconcile_interval or "off"))
         if not scalekit.configured:
             _log.warning("not_reconciling", reason="SCALEKIT_… credentials are not set.")

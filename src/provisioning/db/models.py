@@ -77,6 +77,20 @@ organizations = Table(
     Column("created_at", UtcTime, nullable=False),
     # By directory: the role names that its mapping gave at the last run. Only these are taken away when a listing does not show them.
     Column("mapped_roles", JSON),
+    # Whether somebody was erased: only then a batch looks who. Null: nobody.
+    Column("has_erased", Boolean),
+)
+
+# People who were erased, by the ids of what was behind them: nothing that is said of these comes in again.
+erased = Table(
+    "erased",
+    metadata,
+    Column("organization_id", Name),
+    Column("directory_user_id", Name),
+    Column("user_id", Name),  # null: it was a directory user without an account
+    Column("erased_by", Text, nullable=False),
+    Column("erased_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("organization_id", "directory_user_id"),
 )
 
 deliveries = Table(
@@ -94,9 +108,38 @@ deliveries = Table(
     Column("attempts", Integer, nullable=False),
     Column("error", Text),
     Column("payload", LargeBinary),
+    Column("retry_at", UtcTime),  # when the service itself tries a failed one again
+    Column("dismissed_at", UtcTime),
+    Column("dismissed_by", Text),
+    Column("dismissed_reason", Text),
     Index(None, "received_at", "webhook_id"),
     Index(None, "organization_id", "received_at", "webhook_id"),
     Index(None, "organization_id", "processed_at"),
+    Index(None, "subject_id", "received_at", "webhook_id"),
+    Index("ix_deliveries_unusual", "outcome", "received_at", "webhook_id", **_only("outcome <> 'processed'")),
+    Index("ix_deliveries_retry_at", "retry_at", **_only("retry_at IS NOT NULL")),
+    Index("ix_deliveries_payload", "received_at", "webhook_id", **_only("payload IS NOT NULL")),
+    Index("ix_deliveries_dismissed", "received_at", "webhook_id", **_only("dismissed_at IS NOT NULL")),
+)
+
+# What was refused as not provably Scalekit's: how often in each minute, and nothing of what it was.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("minute", UtcTime),
+    Column("reason", Name),
+    Column("count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("minute", "reason"),
+)
+
+# Who is logged in to the operations page; void when its API key goes, or is another one.
+operator_sessions = Table(
+    "operator_sessions",
+    metadata,
+    Column("id", Name, primary_key=True),  # the SHA-256 of what the browser keeps
+    Column("key_name", Text, nullable=False),
+    Column("key_fingerprint", Text, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
 )
 
 directories = Table(
@@ -232,6 +275,8 @@ local_roles = Table(
     ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"]),
 )
 
+BLANK = "erased"  # the type of a change of which only its place in the log is left
+
 changes = Table(
     "changes",
     metadata,
@@ -252,6 +297,7 @@ changes = Table(
     Index(None, "position"),
     Index("ix_changes_user", "organization_id", "user_id", "position", **_only("user_id IS NOT NULL")),
     Index("ix_changes_group", "organization_id", "group_id", "position", **_only("group_id IS NOT NULL")),
+    Index("ix_changes_deactivated", "recorded_at", **_only("type = 'user.deactivated'")),
 )
 
 # The first change has the second position: the first stands for what was here before there was a log.
@@ -301,4 +347,5 @@ reconcile_runs = Table(
     Index("ix_reconcile_runs_queued", "organization_id", "dry_run", unique=True, **_only("state = 'queued'")),
     Index("ix_reconcile_runs_running", "organization_id", unique=True, **_only("state = 'running'")),
     Index("ix_reconcile_runs_unfinished", "due_at", **_only("state IN ('queued', 'running')")),
+    Index("ix_reconcile_runs_proposals", "finished_at", **_only("state = 'needs_approval'")),
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import JSON, bindparam, select, update
+from sqlalchemy import JSON, RowMapping, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from provisioning.db import locks
@@ -26,16 +26,33 @@ class Mark:
     mapped_roles: Mapping[str, list[str]] | None = None
 
 
-def enter(session: Session, alone: Mapping[str, bool], now: datetime) -> dict[str, int | None]:
-    """The mark (nanoseconds since 1970) of each of these organizations, which are known from now on.
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """An organization that a batch has entered: its mark, in nanoseconds since 1970, and whether somebody of it was erased."""
+
+    complete_as_of: int | None = None
+    has_erased: bool = False
+
+
+def enter(session: Session, alone: Mapping[str, bool], now: datetime) -> dict[str, Entered]:
+    """Each of these organizations, which are known from now on.
 
     Batches share an organization; whoever sets its mark, or changes what counts for everybody in it, holds it alone (the value true).
     """
-    locks.share(session, {("organization", organization): held for organization, held in alone.items()})
+    hold(session, alone)
     ids = [(organization,) for organization in alone]
     found = _ORGANIZATIONS.read(session, ids)
     _ORGANIZATIONS.insert(session, ({"id": id_, "created_at": now} for (id_,) in ids if (id_,) not in found))
-    return {id_: found[id_,]["complete_as_of"] if (id_,) in found else None for (id_,) in ids}
+    return {id_: _entered(found.get((id_,))) for (id_,) in ids}
+
+
+def hold(session: Session, alone: Mapping[str, bool]) -> None:
+    """Hold these organizations until the transaction ends, as `enter` does, known or not."""
+    locks.share(session, {("organization", organization): held for organization, held in alone.items()})
+
+
+def _entered(row: RowMapping | None) -> Entered:
+    return Entered(row["complete_as_of"], bool(row["has_erased"])) if row else Entered()
 
 
 def know(session: Session, organization_id: str, now: datetime) -> None:

@@ -16,10 +16,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from provisioning.bodies import Json
-from provisioning.db import locks
+from provisioning.db import erased, locks, personal
 from provisioning.db.models import Name, UtcTime, organizations, reconcile_runs
 from provisioning.db.session import Contended
 from provisioning.errors import Conflict, NotFound
+from provisioning.merge import Key
 
 APPROVE_WITHIN = timedelta(hours=24)
 FINDINGS_LIVE = timedelta(days=30)
@@ -204,7 +205,13 @@ def renew(session: Session, run: Run, *, owner: str, until: datetime, progress: 
 
 
 def end(session: Session, run: Run, *, owner: str, state: State, now: datetime, **values: object) -> None:
-    """Say what became of the run. Raises LeaseLost."""
+    """Say what became of the run, and nothing of whoever was erased while it went on. Raises LeaseLost."""
+    session.execute(select(_runs.id).where(*_its(run)).with_for_update())  # who is being erased now is waited for
+    drift, proposal = cast("list[dict[str, Json]]", values.get("drift") or []), cast("dict[str, Json]", values.get("proposal") or {})
+    named = {str(finding["id"]) for finding in drift if finding["type"] == "user"}
+    named.update(*(cast("Iterable[str]", proposal.get(name, ())) for name in ("people", "memberships", "roles")))
+    if gone := {key.id for key in erased.among(session, (Key(run.organization_id, each) for each in named))}:
+        values |= {"drift": personal.without(drift, gone)} | ({"proposal": personal.unproposed(proposal, gone)} if proposal else {})
     ended = {**values, "state": state, "finished_at": now, "claimed_by": None, "leased_until": None, "cancel_wanted_by": None}
     statement = update(reconcile_runs).where(*_its(run), _runs.claimed_by == owner, _runs.state == State.RUNNING).values(ended)
     if session.execute(statement).rowcount == 0:  # type: ignore[attr-defined] # what an UPDATE returns has it

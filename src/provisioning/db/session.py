@@ -36,6 +36,10 @@ IDLE_SECONDS = 15  # of a transaction: where we were cut off and the server did 
 
 # SQLSTATE classes and codes that say "not now": connection, resources, operator intervention, a standby that only reads.
 _AWAY = ("08", "53", "57", "58", "25006", "55P03", "3D000", "28")
+_GRANT = (
+    "The role of DATABASE_URL lacks rights on the tables: GRANT it SELECT, INSERT, UPDATE and DELETE on all of them, and USAGE and"
+    " SELECT on the sequences. Only `provisioning migrate` needs the role that owns them."
+)
 _UNMIGRATED = {"42P01", "42703"}  # no such table, no such column
 _NO_SUCH = re.compile(r"no such (table|column)|table \w+ has no column")  # SQLite has no code of its own for it
 _CONTENDED = ("40001", "40P01")
@@ -209,8 +213,12 @@ def named_failures() -> Iterator[None]:
     except exc.DBAPIError as error:
         if error.connection_invalidated or _code(error).startswith(_CONTENDED):
             raise Contended from error
+        if _code(error) in _BROKEN:
+            raise Unavailable(_BROKEN[_code(error)]) from error
         if _code(error) in _UNMIGRATED or _NO_SUCH.match(str(error.orig)):
             raise Unavailable("The database is not migrated: run `provisioning migrate`.") from error
+        if _code(error) == "42501":
+            raise Unavailable(_GRANT) from error
         if _code(error).startswith(_AWAY + _SQLITE_AWAY) or _never_connected(error):
             raise Unavailable from error
         raise

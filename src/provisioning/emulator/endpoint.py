@@ -1,7 +1,5 @@
 """Where webhooks go, and the secrets they are signed with."""
 
-import secrets
-from base64 import b64encode
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -10,6 +8,7 @@ import httpx
 from provisioning.emulator.records import Record
 from provisioning.emulator.store import Store
 from provisioning.errors import ConfigurationError, Conflict
+from provisioning.settings import demo
 
 
 class _Secrets(Record):
@@ -26,7 +25,7 @@ class Endpoint:
         self.url = checked(url, anywhere=anywhere)
         self._store = store
         kept = store.load(_Secrets)
-        self._secrets = kept[0] if kept else _Secrets(id="secrets", current=_new(), coming=_new())
+        self._secrets = kept[0] if kept else _Secrets(id="secrets", current=demo.new_webhook_secret(), coming=demo.new_webhook_secret())
         self._store.save([self._secrets])
 
     @property
@@ -87,7 +86,3 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _new() -> str:
-    return f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"

@@ -4,12 +4,12 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic, sleep
 
 from provisioning.errors import ConfigurationError
+from provisioning.settings import demo
 
 ENDS_WITHIN = 3.0  # seconds, of another emulator
 
@@ -73,7 +73,7 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             if len(kept := file.read_text().strip()) >= 32:
                 return kept
-        new = secrets.token_urlsafe(32)
+        new = demo.new_key()
         self._write(file, new)
         return new
 

@@ -12,7 +12,7 @@ from structlog import get_logger
 from provisioning.changes import Cause, CauseKind
 from provisioning.db import runs
 from provisioning.db.session import Contended, Database
-from provisioning.dispatcher import apply
+from provisioning.dispatcher import Effect, apply
 from provisioning.drift import FAILED, Drift, Report
 from provisioning.errors import Unavailable
 from provisioning.logs import describe
@@ -80,7 +80,10 @@ class Applying:
             return look(session)
 
     def _applied(self, drifts: Sequence[Drift]) -> list[bool | None]:
-        """Whether each of these did something; None: it failed. What fails is found by halves, so that it is nobody else's fault."""
+        """Whether each of these did something; None: it failed, or is about somebody who was erased meanwhile.
+
+        What fails is found by halves, so that it is nobody else's fault.
+        """
         if not drifts:
             return []
         began = monotonic()
@@ -103,16 +106,19 @@ class Applying:
             self._not_before = 2 * monotonic() - began  # its lock is not fair: the webhooks' turn is as long as ours
         return [*won]
 
-    def _apply(self, session: Session, drifts: Sequence[Drift]) -> tuple[list[bool], Counter[str], Counter[str]]:
+    def _apply(self, session: Session, drifts: Sequence[Drift]) -> tuple[list[bool | None], Counter[str], Counter[str]]:
         progress = self._lease.progress
         events = [drift.event for drift in drifts if drift.event]
         causes = [Cause(CauseKind.RUN, self._lease.run.id, event.version.occurred_at) for event in events]
-        won = apply(session, events, causes, self._link, heed_mark=False)
+        won = [_DID[effect] for effect in apply(session, events, causes, self._link, heed_mark=False)]
         done = [drift for drift, settled in zip(drifts, won, strict=True) if settled]
         changes = progress.changes + _sum(drift.changes for drift in done)
         removed = progress.removed + _sum(drift.removed for drift in done)
         self._lease.write(session, changes=changes, removed=removed)
         return won, changes, removed
+
+
+_DID: Mapping[Effect, bool | None] = {Effect.NEWS: True, Effect.NOTHING: False, Effect.ERASED: None}
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:

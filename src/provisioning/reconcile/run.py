@@ -223,7 +223,7 @@ class Reconciliation:
         people = iter(sorted(going.people))
         while ids := list(islice(people, AT_ONCE)):
             stored = self._applying.read(partial(known.people, organization_id=organization_id, ids=ids))
-            beaten += self._bring(gone_user(stored[id_], at, managed_roles=managed, guarded=guarded) for id_ in ids)
+            beaten += self._bring(gone_user(stored[id_], at, managed_roles=managed, guarded=guarded) for id_ in ids if id_ in stored)
         beaten += self._bring(gone_group(organization_id, each, at, guarded=guarded) for each in going.groups)
         less = iter(sorted(going.memberships.keys() | going.roles.keys()))
         while ids := list(islice(less, AT_ONCE)):
@@ -238,6 +238,7 @@ class Reconciliation:
                     gone=frozenset(going.groups),
                 )
                 for id_ in ids
+                if id_ in stored  # who is not was erased meanwhile
             ]
             beaten += self._bring(drift for drift in drifts if drift)
         seen.standing.add(unsettled(beaten))

@@ -12,11 +12,24 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from provisioning.db import known, organizations
+from provisioning.db import erased, known, organizations
 from provisioning.directory import Directory, ListedGroup, ListedUser
-from provisioning.drift import UNREADABLE, UNSAID, Drift, Finding, Place, Report, compare_directory, compare_group, compare_user, unsettled
+from provisioning.drift import (
+    UNREADABLE,
+    UNSAID,
+    Drift,
+    Finding,
+    Place,
+    Report,
+    compare_directory,
+    compare_group,
+    compare_user,
+    erased_user,
+    unsettled,
+)
 from provisioning.errors import ClockOff, UnknownOrganization
 from provisioning.events import is_id
+from provisioning.merge import Key
 from provisioning.reconcile.ahead import ahead
 from provisioning.reconcile.applying import Applying
 from provisioning.reconcile.lease import Lease
@@ -146,8 +159,17 @@ class Sweep:
         self._lease.progress.listed_groups = len(seen.groups)
 
     def _users(self, seen: Seen, place: Place, said: Sequence[ListedUser]) -> None:
-        stored = self._applying.read(lambda session: known.people(session, self._organization_id, [each.id for each in said]))
-        drifts = [(each.id, compare_user(place, each, stored.get(each.id))) for each in said]
+        ids = [each.id for each in said]
+        stored, gone = self._applying.read(
+            lambda session: (
+                known.people(session, self._organization_id, ids),
+                erased.among(session, [Key(self._organization_id, each) for each in ids]),
+            )
+        )
+        drifts = [
+            (each.id, erased_user(each.id) if (place.organization_id, each.id) in gone else compare_user(place, each, stored.get(each.id)))
+            for each in said
+        ]
         self._bring(seen, [drift for _, drift in drifts])
         for id_, drift in drifts:
             if drift and (drift.missing_groups or drift.missing_roles):

@@ -5,12 +5,14 @@ the API is away, and receiving webhooks needs neither.
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from provisioning.directory import Feature, PortalLink
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 Failure = tuple[type[ScalekitError], str]
+Tell = Callable[[str, str, float], None]
 
 DEADLINE = 10.0  # seconds; design.md, Failures
 THREADS = 16
@@ -44,12 +47,21 @@ SILENT: Failure = (ScalekitTimeout, "Scalekit did not answer in time.")
 # By the name of the gRPC status, which the SDK also derives from the status of a token request. What is not named here is REFUSED.
 BUILDING: Mapping[str, Failure] = {
     "RESOURCE_EXHAUSTED": (ScalekitUnavailable, "Scalekit is limiting our calls."),
+    "UNAUTHENTICATED": (ScalekitRefused, "Scalekit does not accept the service's credentials."),
     "UNAVAILABLE": AWAY,
     "DEADLINE_EXCEEDED": SILENT,
 }
 PASSING = frozenset({"RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "ABORTED", "CANCELLED"})
 # Only here: a token endpoint that is not found is a wrong environment URL.
 CALLING: Mapping[str, Failure] = {**BUILDING, "NOT_FOUND": (UnknownOrganization, "Scalekit does not know this organization.")}
+
+# What a call came to, in a word that is fit for a counter's label.
+RESULTS: Mapping[type[ScalekitError], str] = {
+    ScalekitRefused: "refused",
+    ScalekitTimeout: "timeout",
+    ScalekitUnavailable: "limited",
+    UnknownOrganization: "unknown",
+}
 
 
 class ScalekitClient:
@@ -60,8 +72,10 @@ class ScalekitClient:
     and no more; the next call is refused at once. They are daemons: unlike those of an executor, they hold up no process that ends.
     """
 
-    def __init__(self, settings: Settings, *, deadline: float = DEADLINE, threads: int = THREADS) -> None:
+    def __init__(self, settings: Settings, *, deadline: float = DEADLINE, threads: int = THREADS, tell: Tell = lambda *_: None) -> None:
+        """`tell` hears of each call that ended: which one, what it came to, and after how many seconds."""
         self._settings = settings
+        self._tell = tell
         self._deadline = deadline
         self.pace = Pace(settings.scalekit_calls_per_second)
         self._places = threading.BoundedSemaphore(threads)
@@ -85,20 +99,29 @@ class ScalekitClient:
     @property
     def configured(self) -> bool:
         """Whether there are credentials to call with."""
-        try:
-            self._credentials()
-        except ScalekitNotConfigured:
-            return False
-        return True
+        return self._settings.has_credentials
 
-    def call(self, function: "Callable[[VendorClient], Answer]", failures: Mapping[str, Failure] | None = None) -> Answer:
-        """What `function` makes of the vendor's client, in the caller's own thread: of use to who may wait.
+    def call(self, name: str, function: "Callable[[VendorClient], Answer]", failures: Mapping[str, Failure] | None = None) -> Answer:
+        """What `function`, a call of this name, makes of the vendor's client, in the caller's own thread: of use to who may wait.
 
         Raises a ScalekitError, whose `passing` says whether the same call may succeed in a while.
         """
         client = self._client()
-        with _translated(failures or CALLING):
+        with self.calling(name, failures or CALLING):
             return function(client)
+
+    @contextmanager
+    def calling(self, name: str, failures: Mapping[str, Failure] = CALLING) -> Iterator[None]:
+        """A call of this name: told of when it ends, and failing as one error of ours. Raises a ScalekitError."""
+        began, result = perf_counter(), "ok"
+        try:
+            with _translated(failures):
+                yield
+        except ScalekitError as error:
+            result = RESULTS.get(type(error), "refused")
+            raise
+        finally:
+            self._tell(name, result, perf_counter() - began)
 
     async def portal_link(self, organization_id: str, features: Sequence[Feature] = ()) -> PortalLink:
         """A new link to the organization's admin portal, with these features or, if none is named, with those that Scalekit chooses.
@@ -138,7 +161,7 @@ class ScalekitClient:
 
     def _portal_link(self, organization_id: str, features: Sequence[Feature]) -> PortalLink:
         client = self._client()
-        with _translated(CALLING):
+        with self.calling("GeneratePortalLink"):
             link = client.organization.generate_portal_link(organization_id, features=[feature.value for feature in features])
             if not link.location or not link.HasField("expire_time"):
                 raise _failure(REFUSED, "a portal link without a location or without an expiry")
@@ -160,7 +183,8 @@ class ScalekitClient:
 
     def _build(self) -> "VendorClient":
         url, client_id, client_secret = self._credentials()
-        with _translated(BUILDING):
+        with self.calling("token", BUILDING):
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes past the log, in a form of its own; errors are raised as well
             from scalekit import ScalekitClient as VendorClient  # noqa: PLC0415  # 1.2 s
 
             return VendorClient(url, client_id, client_secret, call_timeout_s=self._deadline)

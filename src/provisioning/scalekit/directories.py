@@ -5,17 +5,14 @@ The SDK's own list methods fail on every page that is not empty, so the calls ar
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any, TypeVar
 
-import httpx
-
 from provisioning.bodies import SECRET_KEYS, Json
 from provisioning.directory import Directory, ListedGroup, ListedUser
-from provisioning.errors import ScalekitError, ScalekitRefused, ScalekitTimeout, ScalekitUnavailable
-from provisioning.scalekit.client import CALLING, DEADLINE, Failure, ScalekitClient
+from provisioning.errors import ScalekitError, ScalekitRefused, ScalekitUnavailable
+from provisioning.scalekit.client import CALLING, Failure, ScalekitClient
+from provisioning.scalekit.clock import read_clock
 
 T = TypeVar("T")
 Rest = Callable[[float], None]
@@ -80,7 +77,7 @@ class DirectoryReader:
         return self._ask(method, {"organization_id": self._organization_id, "directory_id": directory_id, **asked}, _OF_DIRECTORY)
 
     def _ask(self, method: str, request: Mapping[str, object], failures: Mapping[str, Failure]) -> Any:
-        return self._again(lambda: self._client.call(lambda vendor: _exec(vendor, method, request), failures))
+        return self._again(lambda: self._client.call(method, lambda vendor: _exec(vendor, method, request), failures))
 
     def _again(self, call: Callable[[], T]) -> T:
         """What `call` gives, tried again with growing pauses while its failure may pass."""
@@ -97,21 +94,8 @@ class DirectoryReader:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _clock(self) -> tuple[int, float]:
-        """By the Date of an HTTPS answer, which every one has (RFC 9110, section 6.6.1); of a stored one, its age added."""
-        try:
-            answer = httpx.get(f"{self._client.url}/keys", headers={"Cache-Control": "no-cache"}, timeout=DEADLINE)
-            answer.raise_for_status()
-        except httpx.HTTPStatusError as error:
-            again = error.response.status_code >= 500 or error.response.status_code == 429
-            raise ScalekitRefused("Scalekit's clock cannot be read.", f"HTTP {error.response.status_code}", passing=again) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ScalekitTimeout("Scalekit cannot be reached.", type(error).__name__, passing=True) from error
-        ours = datetime.now(UTC).timestamp() - answer.elapsed.total_seconds()
-        try:
-            theirs = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp() + int(answer.headers.get("Age") or 0)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ScalekitRefused("Scalekit's clock cannot be read.", "an answer without a Date") from error
-        return int(theirs) * 10**9, ours - theirs
+        with self._client.calling("clock"):
+            return read_clock(self._client.url)
 
 
 def _exec(vendor: Any, method: str, request: Mapping[str, object]) -> Any:

@@ -111,7 +111,9 @@ class RealityReader(DirectoryReader):
         return [SeenGroup(each.id, bool(each.display_name), each.total_users) for each in said.groups], said.next_page_token
 
     def _events_page(self, token: str) -> tuple[list[SeenEvent], str]:
-        said = self._again(lambda: self._client.call(lambda vendor: _list_events(vendor, self._organization_id, token), CALLING))
+        said = self._again(
+            lambda: self._client.call("ListEvents", lambda vendor: _list_events(vendor, self._organization_id, token), CALLING)
+        )
         return [_event(each, self._organization_id) for each in said.events], said.next_page_token
 
     @staticmethod

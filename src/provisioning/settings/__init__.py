@@ -202,6 +202,11 @@ class Settings(BaseSettings):
             )
         return self.scalekit_webhook_secrets
 
+    @property
+    def has_credentials(self) -> bool:
+        """Whether Scalekit's API can be called."""
+        return bool(self.scalekit_environment_url and self.scalekit_client_id and self.scalekit_client_secret)
+
     def find_api_key(self, token: str) -> ApiKey | None:
         """Return the API key that `token` is, if any. The time taken says nothing about how close it came, nor to which key."""
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()

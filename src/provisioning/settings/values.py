@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,14 +18,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from provisioning.settings import demo
+
 _MIN_WEBHOOK_KEY_BYTES = 24  # as the standard asks; an empty key would verify whatever anybody signs
 _PLACEHOLDER = re.compile(r"(?i)[<>*…]|\.\.\.|x{8}|your[_-]|placeholder|(?:change|replace)[_-]?me|(?:your|webhook)[_-]?secret")
 _MIN_API_KEY_CHARACTERS = 32
 _API_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")  # shorter than any key: a swapped `key:name` puts no key into the logs
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*")
-_HOST_PATTERN = re.compile(r"\*|(\*\.)?[A-Za-z0-9._-]+")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_HOST_PATTERN = re.compile(r"\*|(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 # Printed by providers for other clients (Prisma, node-postgres, asyncpg); libpq refuses what it does not know.
 _NOT_LIBPQ = {"pgbouncer", "connection_limit", "pool_timeout", "schema", "supa", "workaround", "uselibpqcompat", "statement_cache_size"}
 
@@ -39,11 +41,12 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A bearer key of a backend or an operator: its name for logs and audit, and its SHA-256, never the key itself."""
+    """A bearer key of a backend or an operator: its name for logs and audit, and its SHA-256, never the key itself; `demo`: demo.py."""
 
     name: str
     scopes: frozenset[Scope]
     digest: bytes = field(repr=False)
+    demo: str | None = None
 
 
 def _words(value: object) -> object:
@@ -96,7 +99,7 @@ def _api_key(entry: str, number: int) -> ApiKey:
         scopes = frozenset(map(Scope, labels[1].split("+"))) if len(labels) == 2 else frozenset(Scope)
     except ValueError:
         raise ValueError(f"has a scope that is none of {', '.join(Scope)} (entry {number})") from None
-    return ApiKey(name, scopes, hashlib.sha256(key.encode()).digest())
+    return ApiKey(name, scopes, hashlib.sha256(key.encode()).digest(), demo.why(key))
 
 
 def _api_keys(value: object) -> object:
@@ -162,9 +165,17 @@ def _https_origin(text: str) -> str:
 
 def _key_set_url(text: str) -> str:
     url, host, _ = _url(text)
-    if not host or not (url.scheme == "https" or (url.scheme == "http" and host in _LOOPBACK)):
+    if not host or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(host))):
         raise ValueError("is not an https:// URL, and keys fetched over plain HTTP are anybody's")
     return text
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether whoever calls this host calls the machine that it is on."""
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _host_pattern(text: str) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from provisioning.bodies import Json
-from provisioning.db.models import changes
+from provisioning.db.models import BLANK, changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ _KINDS = (
     .where(_position > bindparam("after"), _position <= bindparam("to"))
     .group_by(changes.c.organization_id, changes.c.type)
 )
-_READ = select(changes).limit(bindparam("limit"))
+_READ = select(changes).where(changes.c.type != BLANK).limit(bindparam("limit"))
 _BACK = _READ.where(changes.c.organization_id == bindparam("organization_id"), _position < bindparam("before")).order_by(_position.desc())
 _OF_USER = _BACK.where(changes.c.user_id == bindparam("id"))
 _OF_GROUP = _BACK.where(changes.c.group_id == bindparam("id"))

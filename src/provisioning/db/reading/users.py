@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from provisioning.db.models import directory_users, groups, memberships, role_gr
 from provisioning.db.reading import selection
 from provisioning.db.repository import as_keys, keys
 from provisioning.errors import NotFound
+from provisioning.events import is_id
 from provisioning.merge import Key
 
 
@@ -108,6 +110,18 @@ def page_of_users(session: Session, organization_id: str, wanted: UserFilter, *,
     given = wanted.given
     parameters = {"organization_id": organization_id, "after": after, "limit": limit, **given}
     return _completed(session, organization_id, session.execute(selection.page(frozenset(given)), parameters).mappings().all())
+
+
+def users_meant(session: Session, organization_id: str, given: str, *, limit: int) -> list[User]:
+    """Return who is meant by our id, or else by a directory user's id, or else by an e-mail, which several may have."""
+    if not is_id(given):
+        return []
+    with suppress(NotFound):
+        return [one_user(session, organization_id, given)]
+    for wanted in (UserFilter(directory_user_id=given), UserFilter(email=given)):
+        if found := page_of_users(session, organization_id, wanted, after="", limit=limit):
+            return found
+    return []
 
 
 def one_user(session: Session, organization_id: str, user_id: str) -> User:

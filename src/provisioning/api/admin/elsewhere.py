@@ -1,0 +1,25 @@
+"""Whatever else is asked for under /admin: a page that says so."""
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from provisioning.api.admin.pages import ROOT, at, see
+from provisioning.api.admin.route import OperatorPage
+
+router = APIRouter(prefix=ROOT, route_class=OperatorPage)
+
+_OTHERS = ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+@router.get("/")
+def overview() -> Response:
+    """The way that a browser remembers it by."""
+    return see(at())
+
+
+@router.api_route("", methods=_OTHERS)
+@router.api_route("/{path:path}", methods=["GET", *_OTHERS])
+def nothing() -> Response:
+    """There is none of these."""
+    raise HTTPException(404, "There is no such page, or it does not do that.")
