@@ -37,7 +37,7 @@ class Connection(HttpToolsProtocol):
         """Whether no request of it is under way. One that has not even sent its headers is as idle as one that has had its answer."""
         return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take its place, or an idle one's; where there is none, end at once."""
         full = len(self.connections) >= most()
         idle = next((each for each in self.connections if isinstance(each, Connection) and each._idle), self) if full else None
