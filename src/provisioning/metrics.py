@@ -132,7 +132,7 @@ class Metrics:
         registry = CollectorRegistry()
         if folder := os.environ.get(FOLDER):
             _forget_dead(Path(folder))
-            MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+            MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # the library has no types for it
         else:
             registry.register(self._registry)
         registry.register(_Given(more))

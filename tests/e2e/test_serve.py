@@ -159,7 +159,7 @@ def test_bad_settings_stop_the_start_with_one_line(tmp_path: Path, case: str) ->
 
 def test_demo_secrets_stop_a_start_that_others_could_reach(tmp_path: Path) -> None:
     """A line for each, before anything listens; on loopback every other test here starts with them."""
-    done = Operator(tmp_path, SETTINGS).run("serve", "--host", "0.0.0.0")  # noqa: S104
+    done = Operator(tmp_path, SETTINGS).run("serve", "--host", "0.0.0.0")  # noqa: S104  # what has to be refused, or not
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 2)
     assert "SCALEKIT_WEBHOOK_SECRET (entry 1) is printed" in done.stderr
     assert "PROVISIONING_API_KEYS has tests" in done.stderr

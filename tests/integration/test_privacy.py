@@ -29,10 +29,11 @@ from provisioning.errors import NotFound
 from provisioning.feed import Wanted
 from provisioning.inbox import Inbox, Outcome
 from provisioning.merge import Key
+from provisioning.reconcile.applying import Applying
 from provisioning.roles import Roles
 from reconciling import Reconciling
 from rows import NOW, put
-from service import running
+from service import bearer, running
 
 CANARY = "Zyxwvut"
 ADDRESS = f"{CANARY}@example.com"
@@ -337,8 +338,6 @@ def test_a_reconcile_says_who_was_erased_and_leaves_them_out(reconciling: Reconc
 
 def test_a_reconcile_under_way_does_not_bring_them_back(reconciling: Reconciling, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compared before, applied after: it is ignored, and neither fails nor is found out about."""
-    from provisioning.reconcile.applying import Applying  # noqa: PLC0415 (what is patched)
-
     gone, *_ = reconciling.hire(5)
     reconciling.run()
     reconciling.emulator.people.rename(gone.id, family_name=CANARY)
@@ -359,8 +358,6 @@ def test_a_reconcile_under_way_does_not_bring_them_back(reconciling: Reconciling
 
 def test_over_http_they_are_not_there(database: Database, database_url: str) -> None:
     """404, as for anybody who never was."""
-    from service import bearer  # noqa: PLC0415
-
     user_id = known_well(database)
     erase(database, user_id)
     with running(database_url) as client:

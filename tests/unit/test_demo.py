@@ -46,7 +46,7 @@ DEMO = {
 @pytest.mark.parametrize("case", DEMO)
 def test_what_is_for_trying_things_stays_on_this_machine(case: str) -> None:
     """One line that says which, why and what to do instead, without the value; on this machine it may be used."""
-    for host, database in (("0.0.0.0", HERE), ("::", HERE), ("10.0.0.1", HERE), ("localhost", "postgresql://db.example/provisioning")):  # noqa: S104
+    for host, database in (("0.0.0.0", HERE), ("::", HERE), ("10.0.0.1", HERE), ("localhost", "postgresql://db.example/provisioning")):  # noqa: S104  # what has to be refused, or not
         [line] = said(host, **{**DEMO[case], "database_url": database})
         assert re.match(r"SCALEKIT_WEBHOOK_SECRET \(entry \d\) |PROVISIONING_API_KEYS has operator, |SCALEKIT_ENVIRONMENT_URL ", line)
         assert not any(value in line for value in DEMO[case].values())
@@ -57,7 +57,7 @@ def test_what_is_for_trying_things_stays_on_this_machine(case: str) -> None:
 
 def test_what_is_real_may_be_used_anywhere() -> None:
     """Every address, every database."""
-    assert said("0.0.0.0", database_url="postgresql://db.example/provisioning") == []  # noqa: S104
+    assert said("0.0.0.0", database_url="postgresql://db.example/provisioning") == []  # noqa: S104  # what has to be refused, or not
     assert said("127.0.0.1", database_url="postgresql:///p?host=127.0.0.1,db.example") == []
 
 
@@ -89,7 +89,7 @@ def test_what_the_environment_says_counts_where_the_url_says_nothing(monkeypatch
 def test_a_key_that_somebody_chose_is_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it begins with; and what an earlier `dev` made and called otherwise is kept."""
     key = f"local-{REAL_KEY}"
-    assert said("0.0.0.0", api_keys=f"app:{key}") == []  # noqa: S104
+    assert said("0.0.0.0", api_keys=f"app:{key}") == []  # noqa: S104  # what has to be refused, or not
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".provisioning").mkdir()
     (tmp_path / ".provisioning" / "api-key").write_text(f"{key}\n")
