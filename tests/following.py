@@ -81,7 +81,8 @@ class Copy:
         if verb == "created":
             assert before is None
             assert key not in self.users
-            self.users[key] = {**after, "attributes": dict(after["attributes"])}
+            # What is not said is null: a release before this one said nothing of application ids.
+            self.users[key] = {"application_id": None, **after, "attributes": dict(after["attributes"])}
             return
         user = self.users[key]
         assert before is not None
@@ -116,7 +117,7 @@ def original(database: Database, organization_id: str) -> Copy:
     copy = Copy()
     with database.reading() as session:
         for user in page_of_users(session, organization_id, UserFilter(), after="", limit=10_000):
-            names = ("active", "email", "name", "given_name", "family_name", "preferred_username", "attributes")
+            names = ("active", "email", "name", "given_name", "family_name", "preferred_username", "application_id", "attributes")
             copy.users[Key(organization_id, user.id)] = {name: getattr(user, name) for name in names}
             copy.memberships |= {(organization_id, user.id, group.id) for group in user.groups}
             copy.roles |= {(organization_id, user.id, role) for role in user.roles}

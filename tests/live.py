@@ -13,11 +13,11 @@ START_WITHIN = 30.0  # seconds
 
 
 @contextmanager
-def listening(app: Callable[..., Any], **more: Any) -> Iterator[str]:
-    """Serve an ASGI application inside the `with`, with `more` of uvicorn's options; yields its URL."""
+def listening(app: Callable[..., Any], port: int = 0, **more: Any) -> Iterator[str]:
+    """Serve an ASGI application inside the `with`, on a free port unless told, with `more` of uvicorn's options; yields its URL."""
     options = {"lifespan": "auto", "log_config": None, "access_log": False, "ws": "none", "timeout_graceful_shutdown": 2}
     server = uvicorn.Server(uvicorn.Config(app, **{**options, **more}))
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+    with socket.create_server(("127.0.0.1", port), backlog=512) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

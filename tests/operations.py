@@ -12,12 +12,16 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from provisioning.db.models import (
+    application_ids,
     changes,
     deliveries,
     directories,
     directory_users,
     group_roles,
     groups,
+    hook_dead_letters,
+    hook_lanes,
+    hooks,
     local_roles,
     memberships,
     organizations,
@@ -52,6 +56,7 @@ PAGES = (
     f"{ORGANIZATION}/runs",
     f"{ORGANIZATION}/runs/{QUOTED}",
     f"{ORGANIZATION}/runs/under-way",
+    "/admin/hooks",
     f"/admin/deliveries?{QUOTED}=1",
     f"/admin/nothing/{QUOTED}",
 )
@@ -112,6 +117,9 @@ def fill(database: Database, text: str = MARKUP) -> None:
     run |= {"held_back": [text], "drift": [found]}
     proposal: Row = {"users": [text], "groups": [text], "memberships": {text: [text]}, "roles": {text: [text]}}
     delivery: Row = {**here, "type": text, "event_id": text, "subject_id": text, "received_at": NOW, "attempts": 1, "error": text}
+    # The log is in its lanes, and what waits in them is not due: nobody is told.
+    hook: Row = {**here, "id": text, "url": text, "types": [text], "position": 10**9, "created_by": text, "failing_since": NOW}
+    lane: Row = {**here, "hook_id": text, "subject_id": text, "due_at": NOW + timedelta(days=999), "error": text}
     payload = f'{{"{text}": "{text}"}}'.encode()
     put_all(
         database,
@@ -133,6 +141,7 @@ def fill(database: Database, text: str = MARKUP) -> None:
                 {**here, "user_id": text, "role": text, "source": source, "since": NOW} for source in (text, f"group:{text}", "local")
             ],
             local_roles: [{**here, "user_id": user, "role": text, "granted_by": text, "granted_at": NOW} for user in (text, "left")],
+            application_ids: [{**here, "user_id": text, "application_id": text, "set_by": text, "set_at": NOW}],
             deliveries: [
                 {**delivery, "webhook_id": text, "outcome": "failed", "payload": payload, "retry_at": NOW + timedelta(days=1)},
                 {**delivery, "webhook_id": "dismissed", "outcome": "dead_lettered", "payload": text.encode(), **_dismissed(text)},
@@ -156,6 +165,12 @@ def fill(database: Database, text: str = MARKUP) -> None:
                     "proposal": proposal,
                 },
                 {**run, "id": "under-way", "state": "running", "leased_until": NOW, "drift": []},
+            ],
+            hooks: [{**hook, "error": text, "retry_at": NOW + timedelta(days=999)}],
+            hook_lanes: [lane],
+            hook_dead_letters: [
+                {**here, "hook_id": text, "position": position, "type": text, "kind": kind, "subject_id": text, "error": text}
+                for position, kind in enumerate(("user", "group", "directory"))
             ],
             refusals: [
                 {"minute": NOW + timedelta(minutes=1), "reason": reason, "count": count}

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Table
 
-from provisioning.db.models import directories, directory_users, groups, memberships, role_grants, users
+from provisioning.db.models import application_ids, directories, directory_users, groups, memberships, role_grants, users
 from provisioning.db.repository import Repository
 from provisioning.db.session import Database
 
@@ -23,6 +23,25 @@ _DEFAULTS: dict[str, Row] = {
     "directory_users": {"active": True, "deleted": False, "registers": {}, **_TIMES},
     "groups": {"deleted": False, "registers": {}, **_TIMES},
     "directories": {"enabled": True, "registers": {}, **_TIMES},
+    "hooks": {
+        "organization_id": None,
+        "url": "https://app.example.com/hooks",
+        "types": [],
+        "secrets": [],
+        "position": 0,
+        "created_by": "tests",
+        "created_at": NOW,
+    },
+    "hook_lanes": {"kind": "user", "position": 0, "last": 1, "priority": 1, "due_at": NOW, "attempts": 0},
+    "hook_dead_letters": {
+        "mark": 0,
+        "type": "user.created",
+        "kind": "user",
+        "subject_id": "usr_1",
+        "attempts": 9,
+        "error": "HTTP 500",
+        "died_at": NOW,
+    },
 }
 
 
@@ -44,7 +63,7 @@ def put_all(database: Database, rows: Mapping[Table, Sequence[Row]]) -> None:
 def big_organization(database: Database, organization_id: str, people: int) -> None:
     """An organization of so many users, each with a directory user, in the group grp_000 of everybody and in one of 99 others.
 
-    Every tenth is inactive; all active ones have the role member, every 36th of them admin.
+    Every tenth is inactive; all active ones have the role member, every 36th of them admin. All have application ids.
     """
     here = {"organization_id": organization_id}
     numbers = range(people)
@@ -63,6 +82,9 @@ def big_organization(database: Database, organization_id: str, people: int) -> N
             directories: [{**here, "id": "dir_1"}],
             groups: [{**here, "id": f"grp_{number:03}"} for number in range(100)],
             users: [{**here, "id": f"usr_{number:05}", "active": number % 10 != 9, "email_key": f"p{number}@x.com"} for number in numbers],
+            application_ids: [
+                {**here, "user_id": f"usr_{number:05}", "application_id": str(number), "set_by": "ops", "set_at": NOW} for number in numbers
+            ],
             directory_users: [
                 {**here, "id": f"du_{number:05}", "user_id": f"usr_{number:05}", "directory_id": "dir_1", "active": number % 10 != 9}
                 for number in numbers

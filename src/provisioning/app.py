@@ -17,6 +17,7 @@ from provisioning import logs, traces
 from provisioning.api import (
     access,
     admin,
+    application_ids,
     changes,
     cors,
     deliveries,
@@ -46,10 +47,12 @@ from provisioning.db.session import Database
 from provisioning.errors import RefusalReason, Unavailable
 from provisioning.events import Delivery, EventType
 from provisioning.feed import Feed
+from provisioning.hooks import Hooks
 from provisioning.inbox import Inbox, Outcome, Receipt
 from provisioning.intake import Intake
 from provisioning.logs import RefusalLog
 from provisioning.metrics import Metrics
+from provisioning.organizations import Organizations
 from provisioning.reconcile import Reconciler
 from provisioning.refused import Refusals
 from provisioning.retention import Retention
@@ -85,6 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         services = app.state.services = _services(chosen, verifier)
         services.intake.start()
         services.worker.start()
+        services.hooks.start()
         if chosen.reconcile_interval and not services.scalekit.configured:
             log.warning("not_reconciling", reason="PROVISIONING_RECONCILE_INTERVAL is set, and SCALEKIT_… credentials are not.")
         with _told_of_the_end(services.feed.stop, services.roles.stop):
@@ -124,7 +128,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     docs.install(app)
-    of_organizations = (organizations, users, access, groups, roles, history, directories, reconciliations, portal)
+    of_organizations = (organizations, users, access, groups, roles, application_ids, history, directories, reconciliations, portal)
     for part in (webhooks, *of_organizations, changes, cors, embed, deliveries, health, metrics, admin):
         app.include_router(part.router)
     return app
@@ -164,10 +168,11 @@ def _services(settings: Settings, verifier: Verifier) -> Services:
     scalekit = ScalekitClient(settings, tell=counted.called)
     inbox = Inbox.of(settings, database)
     # Connections of their own: runs, and roles that many have, keep no webhook waiting for one.
-    runs_database = Database(url, writers=AT_ONCE + 2, readers=AT_ONCE)
+    runs_database = Database(url, writers=AT_ONCE + 3, readers=AT_ONCE + 1)
     reconciler = Reconciler(runs_database, scalekit, settings)
     given = Roles(runs_database)
     retrying = Retrying(runs_database, Inbox.of(settings, runs_database), counted.retried)
+    hooks = Hooks(runs_database, changes.told, settings.hook_networks, counted.messaged)
     retention = Retention(runs_database, settings)
     refusals = RefusalLog()
     refusals_kept = Refusals(runs_database, refusals.counts)
@@ -175,6 +180,7 @@ def _services(settings: Settings, verifier: Verifier) -> Services:
     def receive(deliveries: Sequence[Delivery]) -> list[Receipt]:
         receipts = inbox.receive(deliveries)
         counted.received(receipts)
+        hooks.wake()
         return receipts
 
     return Services(
@@ -184,8 +190,10 @@ def _services(settings: Settings, verifier: Verifier) -> Services:
         intake=Intake(receive, max_waiting=settings.max_waiting_deliveries, count_waiting=counted.waiting),
         feed=Feed(database),
         scalekit=scalekit,
+        organizations=Organizations(database, scalekit),
         reconciler=reconciler,
         roles=given,
+        hooks=hooks,
         worker=Worker(
             [reconciler.claim, given.claim, retrying.claim],
             [reconciler.stop, given.stop],
@@ -204,6 +212,7 @@ def _services(settings: Settings, verifier: Verifier) -> Services:
 
 
 def _close(services: Services) -> None:
+    services.hooks.stop(STOP_WITHIN)
     services.worker.stop(STOP_WITHIN)
     services.intake.stop()
     services.refusals.flush()

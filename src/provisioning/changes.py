@@ -108,13 +108,14 @@ class Was:
     roles: frozenset[str]
 
 
-def of_user(key: Key, before: Was | None, after: Shown, cause: Cause) -> Iterator[Change]:
-    """What became of a user, its groups and its roles; `before` is None of a new one."""
+def of_user(key: Key, before: Was | None, after: Shown, cause: Cause, *, application_id: str | None = None) -> Iterator[Change]:
+    """What became of a user, its groups and its roles; `before` is None of a new one, which the application may have an id of."""
     change = partial(Change, organization_id=key.organization_id, cause=cause, user_id=key.id)
     now_in, has = after.groups, after.roles
     if before is None:
         was_in = had = frozenset[str]()
-        yield change(ChangeType.USER_CREATED, after={"active": after.active, **after.profile, "attributes": after.attributes})
+        told = {"active": after.active, **after.profile, "application_id": application_id, "attributes": after.attributes}
+        yield change(ChangeType.USER_CREATED, after=told)
     else:
         was_in, had = before.groups, before.roles
         if differing := _user_differing(before, after):
@@ -130,6 +131,12 @@ def of_user(key: Key, before: Was | None, after: Shown, cause: Cause) -> Iterato
         yield change(ChangeType.ROLE_REVOKED, role=role)
     for group_id in sorted(was_in - now_in):
         yield change(ChangeType.MEMBERSHIP_REMOVED, group_id=group_id)
+
+
+def of_application_id(key: Key, before: str | None, after: str | None, cause: Cause) -> Change:
+    """The application calls a user by another id."""
+    was, is_ = {"application_id": before}, {"application_id": after}
+    return Change(ChangeType.USER_UPDATED, key.organization_id, cause, user_id=key.id, before=was, after=is_)
 
 
 def of_erased(key: Key, *, active: bool, cause: Cause) -> Iterator[Change]:

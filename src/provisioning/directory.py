@@ -28,6 +28,14 @@ class PortalLink:
 
 
 @dataclass(frozen=True, slots=True)
+class Organization:
+    """A customer, as Scalekit has it. `external_id`: what the application calls it, if it told Scalekit."""
+
+    id: str
+    external_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Directory:
     """A customer's directory, as Scalekit shows it now. `total_users`: how many Scalekit itself counts in it.
 

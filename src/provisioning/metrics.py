@@ -31,6 +31,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 # Scalekit's own retries go on for 27.6 hours.
 _LAGS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 6 * _HOUR, _DAY, 2 * _DAY, 7 * _DAY)
 _ANSWERS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_AGES = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, _MINUTE, 5 * _MINUTE, _HOUR, 6 * _HOUR, _DAY)
 _CALLS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _LIVE = re.compile(r"gauge_live[a-z]+_([0-9]+)\.db")
@@ -87,6 +88,14 @@ class Metrics:
             buckets=_CALLS,
             registry=own,
         )
+        self._messages = Counter(
+            "provisioning_hook_messages", "Messages to hooks: told, failed (and tried again), given up.", ["result"], registry=own
+        )
+        self._message_ages = Histogram(
+            "provisioning_hook_delay_seconds", "From a change to when a hook was told of it.", buckets=_AGES, registry=own
+        )
+        for result in ("told", "failed", "given_up"):
+            self._messages.labels(result)
         for outcome in outcomes:
             for kind in (*sorted(self._types), OTHER):
                 self._deliveries.labels(kind, outcome)
@@ -126,6 +135,12 @@ class Metrics:
     def called(self, call: str, result: str, seconds: float) -> None:
         """A call to Scalekit has ended."""
         self._calls.labels(call, result).observe(seconds)
+
+    def messaged(self, result: str, age: float) -> None:
+        """A message to a hook came to this, so long after its change."""
+        self._messages.labels(result).inc()
+        if result == "told":
+            self._message_ages.observe(max(age, 0))
 
     def text(self, more: Iterable[Metric] = ()) -> bytes:
         """All of it in Prometheus' text format, of all processes together, and `more`."""

@@ -93,7 +93,7 @@ class Batch:
         for key in self._newcomers:
             person = self.after[key]
             user_id = join(person, pool.candidates(person), self._link)
-            person = self.after[key] = replace(person, user_id=user_id or _new_id(self._now))
+            person = self.after[key] = replace(person, user_id=user_id or new_id(self._now))
             user = Key(key.organization_id, str(person.user_id))
             if user_id is None:
                 made[user] = []
@@ -191,6 +191,6 @@ def _provisions(write: Write) -> bool:
     return write.statements.get(DELETED) is False
 
 
-def _new_id(now: datetime) -> str:
+def new_id(now: datetime) -> str:
     """A new user's id. Rising with time, so that lists show newcomers last and indexes grow at one end."""
     return f"usr_{int(now.timestamp() * 1000):012x}{token_hex(10)}"

@@ -13,6 +13,7 @@ from provisioning.errors import NotAllowed, ScalekitRefused
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.tokens import Visitor
 
+ANOTHERS = "This token does not name this organization."
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _log = structlog.get_logger(__name__)
@@ -21,7 +22,7 @@ _log = structlog.get_logger(__name__)
 def check_visitor(visitor: Visitor, *, organization_id: str, roles: Collection[str]) -> None:
     """Pass somebody of this organization who has one of `roles`. Raises NotAllowed for everybody else."""
     if visitor.organization_id != organization_id:
-        raise NotAllowed("This token does not name this organization.")
+        raise NotAllowed(ANOTHERS)
     if visitor.roles.isdisjoint(roles):
         raise NotAllowed("None of this token's roles may open the admin portal.")
 

@@ -10,9 +10,11 @@ from sqlalchemy import update
 
 from factories import delivery, event, one_by_one, receive, roles, show_again, user_of
 from operators import Command, Done
+from provisioning import application_ids
 from provisioning.db.models import group_roles, groups, local_roles, role_grants, users
 from provisioning.db.session import Database
 from provisioning.inbox import Inbox
+from provisioning.merge import Key
 from rows import NOW, ORGANIZATION, put
 from service import bearer, running
 
@@ -349,3 +351,12 @@ def test_failed_deliveries_are_found_replayed_and_dismissed(command: Command, da
     ):
         done = command(line, DATABASE_URL=database_url)
         assert (done.code, words in done.stderr) == (1, True), line
+
+
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
+def test_explain_says_what_the_application_calls_somebody(command: Command, database: Database, database_url: str) -> None:
+    """And understands it."""
+    receive(database, event("user_created", "ann"))
+    application_ids.call(database, Key(ORGANIZATION, user_of(database, "ann")), "4\u202e2", "ops")
+    done = command(f"explain {ORGANIZATION} 4\u202e2", DATABASE_URL=database_url)
+    assert done.stdout.splitlines()[1] == "The application calls it 4\\u202e2."

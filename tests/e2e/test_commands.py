@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
 SAMPLE = PAYLOADS / "organization.directory.user_created.okta.json"
 INBOX = ("deliveries list", "deliveries show", "deliveries replay", "deliveries dismiss")
+HOOKS = tuple(f"hooks {name}" for name in ("add", "list", "remove", "rotate-secret", "test", "dead-letters", "retry"))
 COMMANDS = (
-    *("serve", "dev", "migrate", "send", "reconcile", "explain", "history", "refresh", "export", "erase", "worker", "portal-link", "check"),
+    *("serve", "dev", "migrate", "send", "reconcile", "explain", "history", "import-users", "refresh", "export", "erase", "worker"),
+    *("portal-link", "check"),
     *INBOX,
+    *HOOKS,
     "emulator",
 )
 HEAVY = ("alembic", "fastapi", "grpc", "httpx", "pydantic", "rich", "scalekit", "sqlalchemy", "uvicorn")

@@ -226,6 +226,8 @@ def test_without_an_emulator_a_command_says_what_to_start(tmp_path: Path) -> Non
     for done in (never, killed):
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert f"No emulator runs in {FOLDER}: start one with `provisioning emulator`" in done.stderr
+    (tmp_path / "run").touch()
+    assert "start one with `./run`" in operator.run("--local", "emulator", "people").stderr
 
 
 def test_what_is_refused_is_said_in_one_line(alone: Operator, command: Command) -> None:
@@ -287,7 +289,9 @@ PLAYED = {
     "map-role Navy captain": "role             captain",
     "map-role Navy --none --no-resend": "role             -",
     "delete-group Navy": "dirgroup_",
-    "add-organization Harbour": "directories  -",
+    "add-organization Harbour --external-id harbour": "external_id  harbour",
+    "set-external-id Harbour tenant-42": "external_id  tenant-42",
+    "set-external-id Harbour --none": "external_id  -",
     "add-directory google --organization Harbour": "provider         GOOGLE",
     "disable-directory {directory}": "enabled          no",
     "enable-directory {directory}": "enabled          yes",

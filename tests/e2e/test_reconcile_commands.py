@@ -116,6 +116,7 @@ def settled(reconciling: Reconciling) -> bool:
     return [each for each in reconciling.differences() if each.field != "user's roles"] == []
 
 
+@ON_SQLITE
 def test_what_the_directory_says_is_brought_here_once(reconciling: Reconciling, operator: Operator) -> None:
     """With --json stdout is the runs, as the HTTP API answers them, and stderr is silent; a second run changes nothing, and says so."""
     reconciling.group("Sales")

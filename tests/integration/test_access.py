@@ -70,6 +70,7 @@ def test_each_thing_that_is_had_has_its_reasons(client: TestClient, database: Da
     assert shown == {
         "user_id": user_id,
         "organization_id": ORGANIZATION,
+        "application_id": None,
         "active": True,
         "since": created,
         "reason": "active",

@@ -22,11 +22,14 @@ from factories import event
 from operations import HERE, MARKUP, PAGES, Visit, fill, heading, visiting
 from provisioning.api.admin.route import way_back
 from provisioning.api.attempts import ADDRESSES, Attempts
+from provisioning.api.changes import change_id
 from provisioning.db import refusals
-from provisioning.db.models import deliveries, operator_sessions
+from provisioning.db.lanes import given_up
+from provisioning.db.models import deliveries, hook_dead_letters, hook_lanes, hooks, operator_sessions
+from provisioning.db.reading.changes import Place
 from provisioning.db.session import Database
 from rows import NOW, put
-from service import OPERATE_KEY, PORTAL_KEY, READ_KEY, signed
+from service import OPERATE_KEY, PORTAL_KEY, READ_KEY, bearer, signed
 
 COOKIE = "__Host-provisioning"
 OTHER_KEY = "other".ljust(32, "1")
@@ -463,7 +466,15 @@ def test_what_others_say_is_text_on_every_page(filled: Visit, path: str) -> None
 def test_the_overview_says_what_needs_attention_and_what_to_do(filled: Visit) -> None:
     """Failed, dead-lettered, refused, waiting and stuck; what is dismissed is not among it."""
     page = filled.get("/admin").text
-    for said in ("1 delivery failed", "1 delivery dead lettered", "214", "SCALEKIT_WEBHOOK_SECRET", "needs approval", "stuck"):
+    for said in (
+        "1 delivery failed",
+        "1 delivery dead lettered",
+        "214",
+        "SCALEKIT_WEBHOOK_SECRET",
+        "needs approval",
+        "stuck",
+        "3 messages were given up",
+    ):
         assert said in re.sub(r"\s+", " ", page), said
     assert 'href="/admin/deliveries/dismissed"' not in page
     assert 'href="/admin/deliveries/dead"' in page
@@ -478,6 +489,7 @@ def test_where_nothing_happened_the_overview_is_calm(operator: Visit) -> None:
     page = operator.get("/admin").text
     assert "Nothing does." in page
     assert "None yet. Has Scalekit" in page
+    assert "no application is told of changes" in page
 
 
 def test_what_is_refused_needs_attention_until_one_is_accepted(operator: Visit, database: Database) -> None:
@@ -495,16 +507,18 @@ def test_what_is_refused_needs_attention_until_one_is_accepted(operator: Visit, 
 
 
 def test_a_person_is_found_by_what_an_operator_has(operator: Visit) -> None:
-    """An e-mail, our id or a directory user's id lead to the person; the page says why."""
+    """An e-mail, our id, a directory user's id or the application's lead to the person; the page says why."""
     body, of = event("user_created", "diruser_1", email="ada@example.com"), "/admin/organizations/org_1"
     operator.client.post("/webhooks/scalekit", content=body, headers=signed(body)).raise_for_status()
     user = re.search(r"/users/(usr_\w+)", operator.get(of).text)
     assert user
-    for who in (user[1], "diruser_1", "ada@example.com", " ADA@example.com"):
+    path, called = f"/v1/organizations/org_1/users/{user[1]}/application-id", {"application_id": "app-42"}
+    operator.client.put(path, json=called, headers=bearer(OPERATE_KEY)).raise_for_status()
+    for who in (user[1], "diruser_1", "app-42", "ada@example.com", " ADA@example.com"):
         assert operator.client.get(of, params={"who": who}).headers["location"] == f"{of}/users/{user[1]}"
     assert "Nobody matches" in operator.client.get(of, params={"who": "nobody@example.com"}).text
     page = operator.get(f"{of}/users/{user[1]}").text
-    for said in ("Has access", "is active in its directory", "came, with access", "/admin/deliveries/msg_1"):
+    for said in ("Has access", "is active in its directory", "came, with access", "<code>app-42</code>", "/admin/deliveries/msg_1"):
         assert said in page, said
 
 
@@ -550,6 +564,58 @@ def test_a_delivery_is_replayed_and_dismissed_by_name(operator: Visit, database:
     assert did == {"delivery_replayed": "operator", "delivery_dismissed": "operator"}
     assert operator.do("/admin/deliveries/msg_2/replay").status_code == 409
     assert operator.do("/admin/deliveries/msg_1/dismiss", reason="x").status_code == 409
+
+
+def test_hooks_are_listed_with_how_they_stand(operator: Visit, database: Database) -> None:
+    """One that fails needs attention, with its error, since when, and what waits; of a URL nothing is shown but host and path."""
+    url, now = "https://app.example.com/hooks?token=canary", datetime.now(UTC)
+    secrets = [{"secret": "whsec_canary", "until": None}]
+    failing = {"failing_since": now - timedelta(hours=3), "retry_at": now + timedelta(hours=1), "error": "cannot be reached"}
+    put(database, hooks, {"id": "hook_1", "position": 9, "url": url, "secrets": secrets, "types": ["user.deactivated"], **failing})
+    put(database, hooks, {"id": "hook_2", "position": 9, "organization_id": "org_7", "told_at": now})
+    lane = {"hook_id": "hook_1", "due_at": now + timedelta(hours=1)}
+    put(database, hook_lanes, {**lane, "subject_id": "usr_1"}, {**lane, "subject_id": "usr_2"})
+    overview, page = (re.sub(r"\s+", " ", operator.get(path).text) for path in ("/admin", "/admin/hooks"))
+    for said in ("app.example.com/hooks</a>", "failing</span>", "3 h ago</span>: cannot be reached", "2 people (or groups)", "2 hooks"):
+        assert said in overview, said
+    for said in (
+        "app.example.com/hooks",
+        "3 h ago</span>: cannot be reached",
+        "user.deactivated",
+        "/admin/organizations/org_7",
+        "every change",
+    ):
+        assert said in page, said
+    assert "canary" not in overview + page
+    assert "Retry" not in page
+
+
+def test_what_a_hook_was_not_told_is_told_again_by_name(operator: Visit, database: Database) -> None:
+    """One message, or all of them; a form of no session does nothing, and a second one finds nothing."""
+    put(database, hooks, {"id": "hook_1", "position": 100})
+    put(database, hook_dead_letters, *({"hook_id": "hook_1", "position": each, "subject_id": f"usr_{each}"} for each in (7, 8, 9)))
+    path, one = "/admin/hooks/retry", {"hook_id": "hook_1", "change_id": change_id(Place(7))}
+    assert re.findall(r'name="change_id" value="([^"]+)"', operator.get("/admin/hooks").text) == [
+        change_id(Place(position)) for position in (7, 8, 9)
+    ]
+    assert operator.client.post(path, data=one, headers={"Origin": HERE}).status_code == 403
+    with capture_logs(processors=[merge_contextvars]) as logs:
+        retried = operator.do(path, **one)
+        left = _dead_letters(database)
+        again, everything = operator.do(path, **one), operator.do(path, hook_id="hook_1")
+    assert (left, _dead_letters(database)) == ({"hook_1": 2}, {})
+    assert [each.headers["location"] for each in (retried, again, everything)] == [
+        f"/admin/hooks?did={did}" for did in ("retried", "nothing-retried", "retried")
+    ]
+    assert "told again" in operator.get(retried.headers["location"]).text
+    assert {line["caller"] for line in logs if line["event"] == "hook_retried"} == {"operator"}
+    wrong: list[dict[str, str]] = [{"hook_id": "none"}, {}, {**one, "change_id": "none"}]
+    assert [operator.do(path, **each).status_code for each in wrong] == [404, 422, 422]
+
+
+def _dead_letters(database: Database) -> dict[str, int]:
+    with database.reading() as session:
+        return given_up(session)
 
 
 def test_what_a_page_says_was_done_is_one_of_a_few_sentences(filled: Visit) -> None:

@@ -13,6 +13,7 @@ from databases import Databases
 from service import OPERATE_KEY, PORTAL_KEY, READ_KEY, bearer, running
 
 GIVE = ("/v1/organizations/{organization_id}/groups/{group_id}/roles", "/v1/organizations/{organization_id}/users/{user_id}/roles")
+SET = "/v1/organizations/{organization_id}/users/{user_id}/application-id"
 READ = (
     "/v1/organizations",
     "/v1/organizations/{organization_id}/users",
@@ -37,7 +38,7 @@ DECIDE = (f"{START}/{{run_id}}/approve", f"{START}/{{run_id}}/cancel", "/v1/deli
 SAY = ("/v1/deliveries/replay", "/v1/deliveries/{webhook_id}/dismiss")  # which ones, and why
 OPERATE = (START, *DECIDE, *SAY)
 PORTAL = ("/v1/organizations/{organization_id}/portal-links",)
-ALL = [("GET", path) for path in READ] + [("POST", path) for path in OPERATE + PORTAL] + [("PUT", path) for path in GIVE]
+ALL = [("GET", path) for path in READ] + [("POST", path) for path in OPERATE + PORTAL] + [("PUT", path) for path in (*GIVE, SET)]
 IDS = {"organization_id": "org_1", "user_id": "usr_1", "group_id": "grp_1", "webhook_id": "msg_1", "run_id": "run_1"}
 
 
@@ -77,8 +78,8 @@ def test_no_credentials_are_too_odd_to_be_refused(client: TestClient, credential
     [
         *(("GET", path, PORTAL_KEY, 403) for path in READ),
         *(("POST", path, key, 403) for path in OPERATE for key in (READ_KEY, PORTAL_KEY)),
-        *(("PUT", path, key, 403) for path in GIVE for key in (READ_KEY, PORTAL_KEY)),
-        *(("PUT", path, OPERATE_KEY, 422) for path in GIVE),
+        *(("PUT", path, key, 403) for path in (*GIVE, SET) for key in (READ_KEY, PORTAL_KEY)),
+        *(("PUT", path, OPERATE_KEY, 422) for path in (*GIVE, SET)),
         *(("POST", path, key, 403) for path in PORTAL for key in (READ_KEY, OPERATE_KEY)),
         ("GET", "/v1/deliveries", READ_KEY, 200),
         ("GET", "/v1/deliveries", OPERATE_KEY, 200),
@@ -131,6 +132,6 @@ def test_who_calls_is_asked_before_what_they_send(database_url: str, body: str) 
     """Nobody learns from a 422 what a route takes without a key, and no body is parsed for them."""
     with running(database_url) as service:
         paths = ("/v1/organizations/org_1/portal-links", START.format(**IDS), "/v1/deliveries/msg_1/replay")
-        for method, path in (*(("POST", each) for each in paths), *(("PUT", each.format(**IDS)) for each in GIVE)):
+        for method, path in (*(("POST", each) for each in paths), *(("PUT", each.format(**IDS)) for each in (*GIVE, SET))):
             answer = service.request(method, path, content=body.encode(), headers={"Content-Type": "application/json"})
             assert answer.status_code == 401

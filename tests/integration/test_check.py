@@ -27,7 +27,17 @@ from provisioning.cli.check.deliveries import of_refusals
 from provisioning.cli.check.scalekit import of_clock
 from provisioning.db import refusals, runs
 from provisioning.db.durability import Durability
-from provisioning.db.models import deliveries, directories, metadata, organizations
+from provisioning.db.models import (
+    changes,
+    deliveries,
+    directories,
+    hook_dead_letters,
+    hook_lanes,
+    hooks,
+    metadata,
+    organizations,
+)
+from provisioning.db.reading.hooks import standings
 from provisioning.db.runs import State
 from provisioning.db.session import Database
 from provisioning.emulator.faults import Door, Fault
@@ -44,6 +54,7 @@ REAL = {
     "PROVISIONING_API_KEYS": f"app:{secrets.token_urlsafe(32)}",
 }
 NOW = datetime.now(UTC) - timedelta(minutes=10)  # so that what is said in hours does not depend on when a test gets its turn
+MINUTE = timedelta(minutes=1)
 LEASE = timedelta(seconds=30)
 
 Lines = list[tuple[str, str, str]]
@@ -109,7 +120,7 @@ def test_a_service_that_is_as_it_should_be(check: Check, database: Database, dat
     found = lines(done)
     here = ("a local Scalekit's", "fsync is off", "full_page_writes is off")  # as these tests have it
     told = [(state, subject) for state, subject, words in found if not any(each in words for each in here)]
-    fine = ("configuration", "database", "migrations", "queue", "webhooks", "reconcile", "clock", "scalekit", "tokens")
+    fine = ("configuration", "database", "migrations", "queue", "webhooks", "reconcile", "hooks", "clock", "scalekit", "tokens")
     assert told == [("ok", subject) for subject in fine]
     said = {subject: words for _, subject, words in reversed(found)}  # the first of each
     assert said["database"].startswith("SQLite" if database_url.startswith("sqlite") else "PostgreSQL")
@@ -255,6 +266,93 @@ def test_a_run_that_is_over_troubles_nobody(check: Check, database: Database) ->
     assert lines(check(), "runs") == []
 
 
+# Hooks -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def waiting(hook_id: str, *subjects: str, **more: Any) -> list[dict[str, Any]]:
+    """Lanes of a hook in which there is something to tell."""
+    return [{"hook_id": hook_id, "subject_id": each, "due_at": NOW, **more} for each in subjects]
+
+
+def test_a_hook_in_trouble_is_told_with_the_command_to_type(check: Check, database: Database) -> None:
+    """One that fails, one that refuses what concerns one person, one with dead letters; a failure of seconds is merely noted, and of a URL
+    only the host is said."""
+    now, url = datetime.now(UTC), "https://app.example.com/canary?token=canary"
+    failing = {"failing_since": now - timedelta(hours=3), "retry_at": now, "error": "cannot be reached"}
+    put(
+        database,
+        hooks,
+        {"id": "hook_1", "url": url, "secrets": [{"secret": "whsec_canary", "until": None}], **failing},
+        {"id": "hook_2", "told_at": now},
+        {"id": "hook_3"},
+        {"id": "hook_4", "failing_since": now - timedelta(seconds=20), "retry_at": now, "error": "HTTP 502"},
+    )
+    put(database, hook_lanes, *waiting("hook_1", "usr_1", "usr_2"), *waiting("hook_2", "usr_1", failing_since=now - timedelta(hours=5)))
+    put(database, hook_dead_letters, *({"hook_id": "hook_3", "position": position} for position in (7, 8)))
+    done, host = check(), "(app.example.com)"
+    assert lines(done, "hooks") == [
+        (
+            "warn",
+            "hooks",
+            f"hook_1 {host} has been failing for 3 h: cannot be reached, and has yet to be told of 2 people (or groups)."
+            " It is tried again; to try it now: provisioning hooks test hook_1",
+        ),
+        (
+            "warn",
+            "hooks",
+            f"hook_2 {host} has not taken what concerns 1 person (or group) for 5 h, though it takes the rest:"
+            " message_not_told in the log says which and why",
+        ),
+        (
+            "warn",
+            "hooks",
+            f"2 messages to hook_3 {host} given up after a day: provisioning hooks dead-letters hook_3, then"
+            " provisioning hooks retry hook_3 --all",
+        ),
+        ("note", "hooks", f"hook_4 {host} fails just now: HTTP 502. It is tried again"),
+    ]
+    assert (done.code, "canary" in done.stdout) == (0, False)
+
+
+def test_hooks_that_are_told_of_everything_are_counted(check: Check, database: Database) -> None:
+    """With how much is on its way; where nobody tells it, that is said."""
+    put(database, hooks, {"id": "hook_1", "told_at": datetime.now(UTC)}, {"id": "hook_2"})
+    put(database, hook_lanes, *waiting("hook_1", "usr_1"))
+    assert lines(check(), "hooks") == [("ok", "hooks", "2, yet to be told of 1 person (or group)")]
+    put(database, hook_lanes, *waiting("hook_2", "usr_1"))
+    [(state, _, words)] = lines(check(), "hooks")
+    assert (state, words) == (
+        "warn",
+        "there is something to tell, and nobody has tried for 10 min: does serve run, or provisioning worker?",
+    )
+
+
+TELLING: dict[str, tuple[dict[str, int], list[int], int | None]] = {
+    # The hook's times, those that its lanes are due, and since when nobody tells it; in minutes ago.
+    "nobody": ({}, [10, 3, -1], 10),
+    "its turn comes": ({}, [1], None),
+    "claimed, or to be tried again": ({}, [-1], None),
+    "slow, with much to be told": ({"told_at": 1}, [10], None),
+    "not told any more": ({"told_at": 9}, [10], 9),
+    "fails, and is tried": ({"failing_since": 20, "retry_at": -1}, [10], None),
+    "fails, and is not tried any more": ({"failing_since": 20, "retry_at": 5}, [10], 5),
+    "nothing waits": ({"failing_since": 20, "retry_at": 5}, [], None),
+}
+
+
+def test_whether_anybody_tells_a_hook(database: Database) -> None:
+    """By when it was last told anything, or is to be tried again, whatever waits; and nobody does where what is new is in no lane."""
+    for name, (times, due, _) in TELLING.items():
+        put(database, hooks, {"id": name, "position": 2, **{time: NOW - ago * MINUTE for time, ago in times.items()}})
+        put(database, hook_lanes, *(waiting(name, f"usr_{ago}", due_at=NOW - ago * MINUTE)[0] for ago in due))
+    put(database, hooks, {"id": "behind", "position": 1})
+    put(database, changes, {"position": 2, "type": "x", "cause": "run", "cause_id": "x", "recorded_at": NOW - 7 * MINUTE})
+    with database.reading() as session:
+        found = {each.hook.id: each.untold_since for each in standings(session, NOW)}
+    expected = {name: ago for name, (_, _, ago) in TELLING.items()} | {"behind": 7}
+    assert found == {name: None if ago is None else NOW - ago * MINUTE for name, ago in expected.items()}
+
+
 # The database ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -377,6 +475,7 @@ def test_what_is_wrong_with_scalekit_is_told(check: Check, emulator: Emulator) -
     assert [state for state, _, _ in lines(refused, "clock", "scalekit", "tokens")] == ["ok", "wrong", "ok"]
     assert [state for state, _, _ in lines(away, "clock", "scalekit", "tokens")] == ["ok", "ok", "wrong"]
     assert "PROVISIONING_JWT_JWKS_URL answers 404." in lines(away, "tokens")[0][2]
+    assert lines(away, "tokens")[0][2].endswith("is PROVISIONING_JWT_JWKS_URL where its keys are?")
     assert (off.code, refused.code, away.code) == (1, 1, 1)
     assert "canary" not in refused.stdout
 

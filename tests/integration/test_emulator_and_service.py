@@ -144,6 +144,7 @@ def emulator(database_url: str, tmp_path: Path) -> Iterator[Emulator]:
         yield emulator
 
 
+@pytest.mark.parametrize("database_url", ["postgresql", pytest.param("sqlite", marks=pytest.mark.proof)], indirect=True)
 @pytest.mark.parametrize("people", [150, pytest.param(2000, marks=pytest.mark.proof)])
 def test_a_shuffled_duplicated_lossy_first_sync_ends_equal(emulator: Emulator, people: int) -> None:
     """Over HTTP, signed: a tenth of the deliveries twice, a tenth of the attempts lost, all held back for a random time."""
@@ -184,6 +185,7 @@ def test_every_scenario_ends_with_the_service_saying_the_same(emulator: Emulator
     assert emulator.deliveries.switches == switches
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 def test_a_migration_locks_nobody_out_but_the_leaver(emulator: Emulator) -> None:
     """Who is in both directories is one user. (The leaver is known to be gone when it is known who is in the old directory.)"""
     SCENARIOS["migration"].play(emulator.parts, Job("migration"))

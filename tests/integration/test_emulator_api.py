@@ -15,7 +15,7 @@ import pytest
 from provisioning.emulator.faults import Door, Fault
 from provisioning.emulator.people import Newcomer
 from provisioning.emulator.records import Directory, Event, Group, Provider, User
-from provisioning.errors import NotFound
+from provisioning.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -62,6 +62,13 @@ class Api:
 
     def close(self) -> None:
         self._client.core_client.grpc_secure_channel.close()
+
+    def organization(self, by: str, text: str) -> Any:
+        """As the SDK asks for one."""
+        organizations = self._client.organization
+        return {"id": organizations.get_organization, "external_id": organizations.get_organization_by_external_id}[by](text)[
+            0
+        ].organization
 
     def directories(self, organization_id: str) -> Any:
         return self._client.directory.list_directories(organization_id)[0].directories
@@ -672,3 +679,31 @@ def test_users_come_without_the_details_that_were_asked_for(emulator: Emulator, 
 
     assert without == bare
     assert as_json(silent.user_detail) == {key: value for key, value in as_json(usual.user_detail).items() if key != "active"}
+
+
+def test_an_organization_is_found_by_either_of_its_ids(emulator: Emulator, api: Api, directory: Directory) -> None:
+    """By each it is the same one; an external id is one organization's, can be taken back, and is then nobody's."""
+    here, called = directory.organization_id, f"tenant of {directory.id}"
+    assert (api.organization("id", here).id, api.organization("id", here).HasField("external_id")) == (here, False)
+    emulator.structure.set_external_id(here, called)
+    assert {(said.id, said.external_id) for said in (api.organization("id", here), api.organization("external_id", called))} == {
+        (here, called)
+    }
+    with pytest.raises(Conflict):
+        emulator.structure.add_organization(f"Not {here}", external_id=called)
+    with pytest.raises(Conflict):
+        emulator.structure.set_external_id("org_1", called)
+    emulator.structure.set_external_id(here, None)
+    assert refusal(lambda: api.organization("external_id", called)) == "NOT_FOUND"
+
+
+def test_an_organization_is_asked_for_as_strictly_as_of_the_real_one(api: Api, directory: Directory) -> None:
+    """The rules that the SDK's own descriptors carry; nothing else than an external id is taken for one."""
+    here = directory.organization_id
+    refused = {
+        "NOT_FOUND": [("id", "org_unknown"), ("external_id", here)],
+        "INVALID_ARGUMENT": [("id", "x" * 33), ("id", ""), ("external_id", "")],
+    }
+    for status, asked in refused.items():
+        for by, text in asked:
+            assert refusal(lambda by=by, text=text: api.organization(by, text)) == status  # type: ignore[misc]

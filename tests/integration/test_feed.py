@@ -237,7 +237,7 @@ def test_a_change_says_what_when_and_by_what(client: TestClient, database: Datab
     ]
     group, created, added, updated, removed, deactivated = found
     assert (group["group_id"], group["after"]) == ("g", {"name": "Group g", "external_id": None, "directory_id": None})
-    nothing = {"given_name": None, "family_name": None, "preferred_username": None}
+    nothing = dict.fromkeys(("given_name", "family_name", "preferred_username", "application_id"))
     assert created["after"] == {"active": True, "email": "a@x.com", "name": "Ann", "attributes": {"title": "Dr"}, **nothing}
     assert (added["before"], added["after"], added["group_id"]) == (None, {"group_id": "g"}, "g")
     assert updated["before"] == {"name": "Ann", "attributes": {"title": "Dr"}}
@@ -264,6 +264,7 @@ def test_the_feed_narrows_to_an_organization_and_to_types(client: TestClient, da
     assert client.get("/v1/changes", params={"organization_id": "org_3"}).json() == {"data": [], "next_cursor": everything["next_cursor"]}
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 @pytest.mark.parametrize(
     "query",
     [

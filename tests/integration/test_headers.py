@@ -45,9 +45,10 @@ ASKED = [
 ]
 
 
-@pytest.fixture
-def client(database_url: str) -> Iterator[TestClient]:
-    with running(database_url) as client:
+@pytest.fixture(scope="module")
+def client(sqlite_databases: Databases) -> Iterator[TestClient]:
+    """A caller of one service: no header depends on its database, or on what was asked before."""
+    with sqlite_databases.fresh(migrated=True) as url, running(url) as client:
         yield client
 
 

@@ -55,6 +55,7 @@ def company(reconciling: Reconciling) -> Reconciling:
     reconciling.emulator.people.settle((each.id, [groups[-1].id]) for each in people[::2])
     reconciling.emulator.structure.map_role(groups[-1].id, "canary")
     reconciling.emulator.people.suspend(people[0].id)
+    reconciling.emulator.structure.set_external_id(reconciling.organization_id, f"canary of {reconciling.organization_id}")
     elsewhere = reconciling.emulator.structure.add_organization(f"Not {reconciling.organization_id}")
     reconciling.emulator.structure.add_directory(elsewhere.id, Provider.OKTA)
     reconciling.hear()

@@ -213,6 +213,7 @@ KEPT = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 @given(kept=st.lists(KEPT, max_size=12), wanted=FILTERS, limit=st.integers(1, 5))
 @examples(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 def test_a_filter_shows_what_is_so_in_every_respect(
@@ -376,6 +377,7 @@ def test_a_replay_is_cut_into_what_one_transaction_may_hold(database: Database, 
     assert sizes == [3, 2]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 @pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "2026-11-22T09:30:00"])
 def test_a_time_that_there_is_not_is_refused(client: TestClient, moment: str) -> None:
     """In UTC there is no such year; and without an offset nobody knows when it is."""

@@ -18,7 +18,17 @@ from factories import ORGANIZATION, START, event
 from operators import until
 from provisioning.api import scrapes
 from provisioning.api.scrapes import Scrapes
-from provisioning.db.models import changes, deliveries, directories, organizations, reconcile_runs, users
+from provisioning.db.models import (
+    changes,
+    deliveries,
+    directories,
+    hook_dead_letters,
+    hook_lanes,
+    hooks,
+    organizations,
+    reconcile_runs,
+    users,
+)
 from provisioning.db.reading import figures
 from provisioning.db.reading.figures import Figures
 from provisioning.db.session import Database
@@ -277,6 +287,35 @@ def test_an_organization_that_loses_many_by_webhooks_is_counted(
     rows = [{"position": n + 2, "type": "user.deactivated", "user_id": f"usr_{person:02}"} for n, person in enumerate(gone)]
     put(database, changes, *({**row, "cause": cause, "cause_id": "it", "recorded_at": NOW - ago * MINUTE} for row in rows))
     assert read(database)["shrinking_organizations"] == shrinks
+
+
+def lane(hook_id: str, subject: str, due: timedelta, **more: Any) -> dict[str, Any]:
+    """What a hook has yet to be told of somebody; due so long ago."""
+    return {"hook_id": hook_id, "subject_id": subject, "due_at": NOW - due, **more}
+
+
+def test_what_hooks_have_yet_to_be_told_is_counted_with_the_oldest(database: Database) -> None:
+    """Whether it waits in a lane, failed and is due later, or is in no lane yet; what somebody has claimed does not wait."""
+
+    def oldest() -> timedelta | None:
+        since = read(database)["oldest_hook_lane_timestamp_seconds"]
+        return None if since is None else NOW - datetime.fromtimestamp(since, UTC)
+
+    put(database, hooks, {"id": "hook_1", "position": 9}, {"id": "hook_2", "position": 9, "failing_since": NOW - HOUR})
+    put(database, hook_lanes, lane("hook_1", "usr_1", -MINUTE))
+    assert oldest() is None
+    put(database, hook_lanes, lane("hook_1", "usr_2", 2 * MINUTE), lane("hook_2", "usr_1", MINUTE))
+    assert oldest() == 2 * MINUTE
+    put(database, hook_lanes, lane("hook_2", "usr_2", 3 * MINUTE, priority=0))
+    assert oldest() == 3 * MINUTE
+    put(database, hook_lanes, lane("hook_2", "usr_3", -MINUTE, failing_since=NOW - HOUR))
+    assert oldest() == HOUR
+    new = {"type": "user.created", "cause": "delivery", "cause_id": "msg_1"}
+    put(database, changes, *({**new, "position": 8 + day, "recorded_at": NOW - (4 - day) * DAY} for day in (1, 2, 3)))
+    assert oldest() == 2 * DAY
+    put(database, hook_dead_letters, {"hook_id": "hook_2", "position": 3})
+    found = read(database)
+    assert (found["failing_hooks"], found["waiting_hook_lanes"], found["hook_dead_letters"]) == (1, 5, 1)
 
 
 def test_every_figure_of_the_database_is_told(database_url: str) -> None:

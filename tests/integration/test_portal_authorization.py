@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 import structlog
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import Response
 from structlog.contextvars import merge_contextvars
@@ -35,7 +39,12 @@ from issuer import (
 )
 from live import listening
 from provisioning.app import create_app
+from provisioning.db.models import organizations as organizations_table
+from provisioning.db.organizations import set_external_id
+from provisioning.db.session import Database
+from provisioning.emulator.faults import Door, Fault
 from provisioning.emulator.oauth import VISITORS_AUDIENCE
+from provisioning.organizations import Organizations
 from service import PORTAL_KEY, READ_KEY, bearer, settings, signed
 
 if TYPE_CHECKING:
@@ -341,3 +350,134 @@ def test_the_emulator_plays_the_login(emulator: Emulator, serve: Serve) -> None:
         assert not emulator.tokens.accepts(visitor)
         assert service.post(LINKS, headers=bearer(visitor)).status_code == status
     assert service.post(LINKS, headers=bearer(emulator.tokens.issue())).status_code == 401
+
+
+@pytest.fixture
+def called(emulator: Emulator) -> Iterator[tuple[str, str]]:
+    """What the application calls `org_1`, and another organization, at Scalekit; nothing of it is known to the service yet."""
+    other = next((each for each in emulator.company.organizations() if each.name == "Another"), None)
+    emulator.structure.set_external_id((other or emulator.structure.add_organization("Another")).id, "another")
+    emulator.structure.set_external_id("org_1", "ours")
+    yield "ext:ours", "ext:another"
+    emulator.structure.set_external_id("org_1", None)
+
+
+def links(organization: str) -> str:
+    """Where a link of the organization is made."""
+    return f"/v1/organizations/{quote(organization, safe='')}/portal-links"
+
+
+def asked(service: TestClient) -> dict[str, int]:
+    """How often Scalekit was asked for an organization, by what came of it."""
+    figures = service.get("/metrics", headers=bearer()).text
+    found = re.findall(r'seconds_count\{call="GetOrganization",result="(\w+)"\} (\d+)', figures)
+    return {result: int(number) for result, number in found}
+
+
+def test_a_visitor_names_the_own_organization_as_the_application_does(
+    emulator: Emulator, serve: Serve, called: tuple[str, str], log: list[structlog.typing.EventDict]
+) -> None:
+    """From the first time on; the link and the audit are of Scalekit's id, which is the one that the token names."""
+    service = serve()
+    for _ in range(2):
+        answer = service.post(links(called[0]), headers=bearer(token()))
+        assert answer.status_code == 201
+        made = emulator.links.open(answer.json()["id"])
+        assert made
+        assert made.organization_id == "org_1"
+    assert {line["organization_id"] for line in log if line["event"] == "portal_link_made"} == {"org_1"}
+    for less in (token(roles=["member"]), token(oid=called[0]), token(oid="ours"), token(oid=None)):
+        assert service.post(links(called[0]), headers=bearer(less)).status_code == 403
+
+
+def test_a_visitor_learns_nothing_of_another_organization(
+    emulator: Emulator, serve: Serve, called: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is another's, known here or not, what is nobody's and what can be nobody's is refused alike; only of the own one is asked."""
+    service = serve()
+    names = ["org_2", called[1], "ext:nobody", "ext:", "ext:org_1", "ext:ext:ours", "ext:OURS", f"ext:{'x' * 1000}"]
+
+    def refusals() -> list[tuple[int, dict[str, object]]]:
+        answers = [service.post(links(name), headers=bearer(token())) for name in names]
+        return [(answer.status_code, {**answer.json(), "request_id": ""}) for answer in answers]
+
+    before = refusals()
+    assert before == before[:1] * len(names)
+    assert before[0][0] == 403
+    assert asked(service) == {"ok": 1}
+    assert service.post(links(called[1]), headers=bearer(PORTAL_KEY)).status_code == 201  # from now on, it is known here
+    assert refusals() == before
+    with monkeypatch.context() as forgetful:
+        forgetful.setattr("provisioning.organizations.REMEMBERED", 0)
+        number = asked(service)["ok"]
+        for name in (called[1], "ext:nobody"):  # nor does it take another time
+            service.post(links(name), headers=bearer(token()))
+            number += 1
+            assert asked(service)["ok"] == number
+    for changed, fault in (({}, Fault.REFUSE), ({"scalekit_client_id": None}, None)):
+        emulator.faults.set(Door.API, fault)
+        assert service.post(links("ext:ours"), headers=bearer(token(oid="org_2"))).status_code == 403
+        service = serve(**changed)
+        assert refusals() == before
+
+
+def stored(service: TestClient) -> list[tuple[str, str | None, datetime | None]]:
+    """What is kept of organizations."""
+    database: Database = service.app.state.services.database  # type: ignore[attr-defined]  # it is a FastAPI
+    with database.reading() as session:
+        kept = organizations_table.c
+        return [(*row,) for row in session.execute(select(kept.id, kept.external_id, kept.external_id_at).order_by(kept.id))]
+
+
+def test_whoever_may_open_no_portal_causes_no_look_up(serve: Serve, called: tuple[str, str]) -> None:
+    """Nothing is asked of Scalekit, and nothing written, for a token without a portal's role or an organization."""
+    service = serve()
+    before = stored(service)
+    for less in (token(roles=["member"]), token(roles=[]), token(oid=None), token(oid="org_2", roles=["member"])):
+        for name in (*called, "ext:nobody", "org_2"):
+            assert service.post(links(name), headers=bearer(less)).status_code == 403
+    assert (asked(service), stored(service)) == ({}, before)
+
+
+def test_what_scalekit_did_not_say_is_not_asked_at_every_visit(emulator: Emulator, serve: Serve, called: tuple[str, str]) -> None:
+    """A failure is remembered for as long as an answer is."""
+    service = serve()
+    emulator.faults.set(Door.API, Fault.REFUSE)
+    for _ in range(3):
+        assert service.post(links(called[0]), headers=bearer(token())).status_code == 403
+    assert sum(asked(service).values()) == 1
+
+
+def test_what_is_stored_already_is_not_written_again(serve: Serve, called: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a visitor names what is not the own organization."""
+    monkeypatch.setattr("provisioning.organizations.REMEMBERED", 0)
+    service = serve()
+    assert service.post(links(called[0]), headers=bearer(token())).status_code == 201
+    before = stored(service)
+    assert [each[:2] for each in before] == [("org_1", "ours")]
+    for _ in range(2):
+        assert service.post(links(called[1]), headers=bearer(token())).status_code == 403
+    assert asked(service) == {"ok": 3}
+    assert stored(service) == before
+
+
+def test_a_link_is_the_organizations_that_was_checked(
+    emulator: Emulator, serve: Serve, called: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the external id becomes another organization's in between."""
+    service = serve()
+    organizations: Organizations = service.app.state.services.organizations  # type: ignore[attr-defined]  # it is a FastAPI
+    meant = organizations.is_meant
+
+    async def moved(organization_id: str, given: str) -> bool:
+        answer = await meant(organization_id, given)
+        database: Database = service.app.state.services.database  # type: ignore[attr-defined]
+        database.write(lambda session: set_external_id(session, "org_2", "ours", datetime.now(UTC)))
+        return answer
+
+    monkeypatch.setattr(organizations, "is_meant", moved)
+    answer = service.post(links(called[0]), headers=bearer(token()))
+    made = emulator.links.open(answer.json()["id"])
+    assert made
+    assert made.organization_id == "org_1"
+    assert service.post(links(called[0]), headers=bearer(token())).status_code == 403

@@ -18,10 +18,10 @@ from test_convergence import EXAMPLES, GROUPS, PEOPLE, Fact, facts
 
 from factories import ORGANIZATION, delivery, delivery_rows, event, named, receive, roles, state, user_of
 from following import Copy, everything, original
-from provisioning import privacy
+from provisioning import application_ids, privacy
 from provisioning.db import erased as erased_rows
 from provisioning.db import organizations, personal, runs
-from provisioning.db.models import BLANK, changes, deliveries, erased, metadata, reconcile_runs
+from provisioning.db.models import BLANK, changes, deliveries, erased, hook_dead_letters, hook_lanes, metadata, reconcile_runs
 from provisioning.db.personal import Person
 from provisioning.db.session import Database
 from provisioning.drift import ERASED
@@ -80,6 +80,10 @@ def known_well(database: Database) -> str:
     receive(database, event("user_created", "other", email="other@example.com", groups=named("g1"), roles=roles("r1")))
     user_id = user_of(database, "u1")
     Roles(database).grant(ORGANIZATION, user_id, ["here"], "ops")
+    application_ids.call(database, Key(ORGANIZATION, user_id), f"{CANARY}-42", "ops")
+    for whom in (user_id, user_of(database, "other")):
+        put(database, hook_lanes, {"hook_id": "hook_1", "subject_id": whom})
+        put(database, hook_dead_letters, {"hook_id": "hook_1", "subject_id": whom, "position": int(whom == user_id)})
     for text in (ADDRESS, f"early.{ADDRESS.upper()}", f"\\u005ayxwvut@example.com, {CANARY}", f"x{ADDRESS.lower()}", "other@example.com"):
         Inbox(database).receive([delivery(f'{{"about": "{text}"}}'.encode(), f"dead_{text[0]}_{text[1]}")])
     with database.writing() as session:
@@ -129,7 +133,10 @@ def test_everything_is_handed_over(database: Database) -> None:
             "memberships": 2,
             "role_grants": 3,
             "local_roles": 1,
-            "changes": 6,
+            "application_ids": 1,
+            "hook_lanes": 1,
+            "hook_dead_letters": 1,
+            "changes": 7,
             "deliveries": 7,
             "findings": 1,
         }
@@ -151,6 +158,8 @@ def test_whoever_is_erased_is_nowhere(database: Database, database_url: str) -> 
     if database.dialect == "sqlite":
         path = Path(database_url.removeprefix("sqlite:///"))
         assert [file.name for file in path.parent.glob(f"{path.name}*") if CANARY.encode() in file.read_bytes()] == []
+    with database.reading() as session:
+        assert session.scalars(select(hook_dead_letters.c.subject_id)).all() == [user_of(database, "other")]
     after = state(database)
     assert before == {name: after[name] for name in before}
     assert [row[1] for row in after["directory_users"]] == ["other"]
@@ -240,6 +249,7 @@ def test_followers_are_told(database: Database) -> None:
 HISTORY = st.lists(facts(shared=False), min_size=1, max_size=20)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 @given(before=HISTORY, after=HISTORY, again=st.booleans())
 @examples(max_examples=EXAMPLES // 2, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_it_is_as_if_they_had_never_been(database: Database, before: list[Fact], after: list[Fact], again: bool) -> None:

@@ -15,7 +15,17 @@ from sqlalchemy import text, update
 
 from provisioning.api.paging import cursor
 from provisioning.db import migrations
-from provisioning.db.models import deliveries, directories, directory_users, groups, memberships, organizations, role_grants, users
+from provisioning.db.models import (
+    application_ids,
+    deliveries,
+    directories,
+    directory_users,
+    groups,
+    memberships,
+    organizations,
+    role_grants,
+    users,
+)
 from provisioning.db.reading.groups import one_group, page_of_groups
 from provisioning.db.reading.users import UserFilter, page_of_users
 from provisioning.db.session import Database
@@ -80,6 +90,7 @@ def test_a_user_shows_what_the_contract_says(client: TestClient, database: Datab
     """Every field is there, with the values that are stored, and with those of the directory users behind it."""
     profile = {"email": "Ada@example.com", "name": "Ada", "given_name": "A", "family_name": "L", "preferred_username": "ada"}
     put(database, users, {"id": "usr_1", **profile, "email_key": "ada@example.com", "attributes": {"department": ["Engines", 1, None]}})
+    put(database, application_ids, {"user_id": "usr_1", "application_id": "42", "set_by": "ops", "set_at": NOW})
     put(database, directory_users, {"id": "du_1", "user_id": "usr_1", "external_id": "00u1", "email": "ada@example.com"})
     put(database, groups, {"id": "grp_2", "name": "Two"}, {"id": "grp_1", "name": None})
     inside = {"directory_user_id": "du_1", "user_id": "usr_1", "since": NOW}
@@ -88,6 +99,7 @@ def test_a_user_shows_what_the_contract_says(client: TestClient, database: Datab
     shown = {
         "id": "usr_1",
         "organization_id": ORGANIZATION,
+        "application_id": "42",
         **profile,
         "active": True,
         "groups": [{"id": "grp_1", "name": None}, {"id": "grp_2", "name": "Two"}],
@@ -117,7 +129,13 @@ def test_groups_directories_and_organizations_show_what_the_contract_says(client
     directory = {"id": "dir_1", "organization_id": ORGANIZATION, "provider": "OKTA", "type": "SCIM", "enabled": False}
     assert all_of(client, f"/v1/organizations/{ORGANIZATION}/directories") == [{**directory, "updated_at": times["updated_at"]}]
     assert all_of(client, "/v1/organizations") == [
-        {"id": ORGANIZATION, "active_users": 2, "complete_as_of": "2025-06-15T15:06:40.000000001Z", "last_event_at": None}
+        {
+            "id": ORGANIZATION,
+            "external_id": None,
+            "active_users": 2,
+            "complete_as_of": "2025-06-15T15:06:40.000000001Z",
+            "last_event_at": None,
+        }
     ]
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from databases import Databases
 from provisioning.db.deliveries import EVERY, Wanted, page_of_deliveries
-from provisioning.db.models import changes, deliveries
+from provisioning.db.models import changes, deliveries, hook_lanes, hooks
 from provisioning.db.reading import figures
 from provisioning.db.reading.access import access_of
 from provisioning.db.reading.changes import history_of_group, history_of_user, kinds, last_place, page_of_changes
@@ -23,7 +23,8 @@ from provisioning.merge import Key
 from rows import NOW, big_organization, put
 
 PEOPLE = 10_000
-BIG = {"users", "directory_users", "memberships", "role_grants", "changes", "deliveries"}
+BIG = {"users", "directory_users", "memberships", "role_grants", "application_ids", "changes", "deliveries", "hook_lanes"}
+WAITING = 3_000  # lanes
 LIMIT = 50
 SECOND = timedelta(seconds=1)
 END = (NOW + timedelta(days=999), "")
@@ -58,6 +59,11 @@ def fill(database: Database) -> None:
         happened(database, organization_id, people)
     kept = {"outcome": "processed", "attempts": 1}
     put(database, deliveries, *({"webhook_id": f"msg_{n:05}", "received_at": NOW + n * SECOND, **kept} for n in range(PEOPLE)))
+    put(database, hooks, {"id": "hook_0", "position": 10**6}, {"id": "hook_1", "position": 10**9})
+    lanes = (
+        {"hook_id": f"hook_{n % 2}", "subject_id": f"usr_{n:05}", "failing_since": NOW if n % 99 == 0 else None} for n in range(WAITING)
+    )
+    put(database, hook_lanes, *lanes)
     if database.dialect == "postgresql":
         with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             connection.execute(text("VACUUM ANALYZE"))
@@ -94,6 +100,7 @@ LOOKUPS = {
     "one": lambda session: one_user(session, "org_1", "usr_00077"),
     "email": users(email="P77@x.com"),
     "directory user": users(directory_user_id="du_00077"),
+    "application id": users(application_id="77"),
     "email and active": users(email="P77@x.com", active=True),
     "email, group and role": users(email="p77@x.com", group_id="grp_000", role="member", active=True),
 }
@@ -167,6 +174,28 @@ def group_history(group_id: str, before: int) -> Callable[[Session], object]:
     return lambda session: history_of_group(session, "org_1", group_id, before=before, limit=LIMIT)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "provisioning_v1_users u WHERE u.user_id = 'usr_00077'",
+        "provisioning_v1_users u WHERE u.application_id = '77'",
+        "provisioning_v1_users u WHERE u.email_key = 'p77@x.com'",
+        "provisioning_v1_memberships u WHERE u.user_id = 'usr_00077'",
+        "provisioning_v1_memberships u WHERE u.group_id = 'grp_007'",
+        "provisioning_v1_roles u WHERE u.user_id = 'usr_00077'",
+        "provisioning_v1_users u LEFT JOIN provisioning_v1_roles r ON r.organization_id = u.organization_id AND r.user_id = u.user_id"
+        " LEFT JOIN provisioning_v1_memberships m ON m.organization_id = u.organization_id AND m.user_id = u.user_id"
+        " WHERE u.application_id = '77'",
+    ],
+)
+def test_a_view_is_read_by_indexes(full: Database, asked: str) -> None:
+    """Within an organization, by each key that an application has; also joined to one another."""
+    statement = text(f"SELECT * FROM {asked} AND u.organization_id = 'org_1'")  # noqa: S608 (one of those above)
+    with full.reading() as session:
+        assert session.execute(statement).all()
+        assert cost(session, lambda session: session.execute(statement)).scans == []
+
+
 def test_groups_are_listed_by_an_index(full: Database) -> None:
     """A second statement counts the members of the page's groups, and no others."""
     with full.reading() as session:
@@ -238,12 +267,13 @@ def fifty_deliveries(number: int) -> Callable[[Session], object]:
 
 
 def test_the_figures_for_prometheus_are_read_by_indexes(full: Database) -> None:
-    """Six statements, whatever was received, whoever is here, and however often it was reconciled."""
+    """Seven statements, whatever was received, whoever is here, however often it was reconciled, and whatever waits for hooks."""
     with full.reading() as session:
         found = cost(session, lambda session: figures.read(session, NOW, share=0.2, floor=5))
-        assert found.statements == 6
+        assert found.statements == 7
         assert not {"changes", "users", "last_run", "run_before"} & {scan.split()[1] for scan in found.scans}
-        assert found.work <= cost(session, users()).work
+        assert len([scan for scan in found.scans if "hook_lanes" in scan]) == 1  # they are counted, up to a number
+        assert found.work <= 2 * cost(session, users()).work
 
 
 def cost(session: Session, read: Callable[[Session], object]) -> Cost:

@@ -19,6 +19,7 @@ from provisioning.errors import Conflict, NotFound
 from provisioning.inbox import Outcome
 from provisioning.scalekit.directories import DirectoryReader
 from reconciling import Reconciling, connected
+from viewing import assert_views_are_true
 
 if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
@@ -281,3 +282,4 @@ def test_however_webhooks_and_runs_fall_the_end_is_the_directory(
             story.step()
         story.end()
         assert differences(desk) == []
+        assert_views_are_true(desk.database, desk.organization_id)

@@ -16,6 +16,8 @@ from provisioning.errors import Conflict
 from reconciling import Reconciling
 
 pytestmark = pytest.mark.usefixtures("exact_clock")
+# What a listing is believed to say is decided before any database has a part in it.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 
 PEOPLE = 50
 
@@ -60,6 +62,7 @@ def age(desk: Reconciling, hours: int) -> None:
             session.execute(update(reconcile_runs).where(reconcile_runs.c.id == row["id"]).values(times))
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("fault", [Fault.CUT_SHORT, Fault.EMPTY])
 def test_a_list_that_comes_back_short_deactivates_nobody(desk: Reconciling, fault: Fault) -> None:
     """What it does not show is proposed, the mark stays, and the next whole listing makes everything good."""
@@ -91,6 +94,7 @@ def test_a_group_that_somebody_is_in_is_there(desk: Reconciling) -> None:
     assert desk.run().changes["groups_updated"] == 1
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("fault", [Fault.TOTAL_ONE_MORE])
 def test_a_total_that_disagrees_holds_every_removal_back(desk: Reconciling, fault: Fault) -> None:
     """Even of a single person; the newcomer of that listing is there all the same."""
@@ -115,6 +119,7 @@ def test_where_totals_were_never_right_removals_are_always_proposals(reconciling
         assert proposed(reconciling.run()) == {leaver.id}
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("fault", [Fault.DETAIL_MISSING, Fault.ACTIVE_MISSING])
 def test_where_active_was_never_said_newcomers_are_inactive_and_removals_are_proposals(reconciling: Reconciling, fault: Fault) -> None:
     """And reported; a webhook that says more makes them active."""
@@ -130,6 +135,7 @@ def test_where_active_was_never_said_newcomers_are_inactive_and_removals_are_pro
     assert active(reconciling) == len(hired) - 1
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("fault", [Fault.DETAIL_MISSING, Fault.ACTIVE_MISSING])
 def test_where_active_is_not_said_once_everybody_stays_as_they_are(desk: Reconciling, fault: Fault) -> None:
     """Active or not; and no mark is set."""
@@ -151,6 +157,7 @@ def test_where_active_is_not_said_once_everybody_stays_as_they_are(desk: Reconci
     assert suspended.email in {each["email"] for each in desk.users(active="false")}
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("door", [Door.USERS, Door.GROUPS])
 def test_a_list_that_never_ends_fails_the_run(desk: Reconciling, door: Door) -> None:
     """The same page for ever: what was applied by then stays, nothing is removed, the mark stays."""
@@ -164,6 +171,7 @@ def test_a_list_that_never_ends_fails_the_run(desk: Reconciling, door: Door) -> 
     assert desk.mark() == mark
 
 
+@ON_SQLITE
 def test_a_page_that_fails_for_ever_fails_the_run(desk: Reconciling, monkeypatch: pytest.MonkeyPatch) -> None:
     """After some tries; one that fails twice is read all the same."""
     monkeypatch.setattr("provisioning.scalekit.directories.FIRST_PAUSE", 0.001)

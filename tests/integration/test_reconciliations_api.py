@@ -32,6 +32,9 @@ from service import OPERATE_KEY, PORTAL_KEY, READ_KEY, bearer, running
 if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
 
+# What HTTP makes of a run, and the application's own worker; how runs are decided about in SQL is tested on both.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
+
 NOTHING = dict.fromkeys(CHANGES, 0)
 NO_PROPOSAL = {"users": [], "groups": [], "memberships_removed": 0, "roles_revoked": 0}
 JSON = {"Content-Type": "application/json"}
@@ -107,6 +110,7 @@ def test_the_body_says_whether_it_only_looks(reconciling: Reconciling, api: Test
     assert api.post(path(reconciling)).json()["dry_run"] is False  # no body, and no word of what it is
 
 
+@ON_SQLITE
 def test_a_body_that_says_something_else_starts_nothing(reconciling: Reconciling, api: TestClient) -> None:
     """Whoever misspells `dry_run` gets no run that changes something."""
     members = ['"dry_run": "true"', '"dry_run": 1', '"dry_run": null', '"dry-run": true', '"dry_run": true, "all": true']
@@ -162,6 +166,7 @@ def ended(client: TestClient, organization: Reconciling, run: dict[str, Any]) ->
     return until(now)
 
 
+@ON_SQLITE
 def test_a_run_can_be_followed_to_its_end(reconciling: Reconciling, database_url: str) -> None:
     """By the application's own worker: a dry run changes nothing, and the run after it what the dry one said."""
     sales = reconciling.group("Sales")
@@ -327,6 +332,7 @@ STATES: dict[Callable[[Reconciling], Run], str] = {
 }
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("reach", STATES)
 def test_only_what_needs_approval_can_be_approved(reconciling: Reconciling, api: TestClient, reach: Callable[[Reconciling], Run]) -> None:
     """Anything else is a conflict that says how the run stands, and changes nothing."""
@@ -343,6 +349,7 @@ def test_only_what_needs_approval_can_be_approved(reconciling: Reconciling, api:
     assert api.get(path(run.organization_id, run)).json() == before
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("reach", STATES)
 def test_only_what_has_not_ended_can_be_cancelled(reconciling: Reconciling, api: TestClient, reach: Callable[[Reconciling], Run]) -> None:
     """What waits ends at once, saying by whom; what runs is told to end; what has ended stays as it is."""
@@ -441,6 +448,7 @@ def test_why_a_run_failed_is_its_error(reconciling: Reconciling, api: TestClient
 # Who may, and of which organization
 
 
+@ON_SQLITE
 def test_reading_needs_read_and_everything_else_operate(reconciling: Reconciling, api: TestClient) -> None:
     """A 403 before the body is looked at, which starts, approves and cancels nothing."""
     run = needing_approval(reconciling)
@@ -458,6 +466,7 @@ def test_reading_needs_read_and_everything_else_operate(reconciling: Reconciling
     assert [each["state"] for each in runs_of(api, reconciling)] == ["needs_approval", "done"]
 
 
+@ON_SQLITE
 def test_without_credentials_nothing_can_be_started(reconciling: Reconciling, client: TestClient) -> None:
     """503, and which of them are missing. What there is can be read, and be cancelled."""
     run = needing_approval(reconciling)
@@ -483,6 +492,7 @@ def test_a_run_is_its_organizations_alone(reconciling: Reconciling, api: TestCli
         assert api.post(path(other), json={"dry_run": True}).status_code == 202
 
 
+@ON_SQLITE
 def test_no_run_begins_of_what_can_be_no_organization(api: TestClient) -> None:
     """Its id goes to Scalekit, and is kept."""
     for organization_id in ("org 1", "org_1\0", "ä", "\u202e", "\n", "\ud800", "o" * 256):
@@ -520,6 +530,7 @@ def test_nothing_that_is_asked_makes_the_service_fail(api: TestClient, parts: tu
 # What it is for tools
 
 
+@ON_SQLITE
 def test_the_description_knows_every_field(api: TestClient) -> None:
     """A generated client needs no more than it: every change a run counts, every state."""
     described = api.get("/openapi.json").json()

@@ -462,6 +462,7 @@ def company(database: Database, members: int) -> set[str]:
     return set(ids)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 @pytest.mark.parametrize("members", [0, 1, 19, 20, 21, 40, 101])
 def test_everybody_gets_it_however_many_there_are(database: Database, members: int) -> None:
     """Whether the last twenty are full or not; nothing is left to do then."""

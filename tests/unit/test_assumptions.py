@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from provisioning.bodies import Json
-from provisioning.cli.assumptions import Finding, Word, of_clock, of_directories, of_directory, of_events
+from provisioning.cli.assumptions import Finding, Word, of_clock, of_directories, of_directory, of_events, of_organization
 from provisioning.directory import Directory
-from provisioning.scalekit.reality import Listing, SeenDirectory, SeenEvent, SeenGroup, SeenUser
+from provisioning.scalekit.reality import Listing, SeenDirectory, SeenEvent, SeenGroup, SeenOrganization, SeenUser
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 START = int((NOW - timedelta(days=1)).timestamp()) * 10**9
@@ -57,7 +57,8 @@ def stands(findings: list[Finding], word: Word) -> dict[str, str | None]:
 
 def test_what_is_as_assumed_changes_nothing() -> None:
     """All of it ok, and nothing said of a change."""
-    for findings in (of_directory(seen(users(40))), of_events(events("evt_1", "evt_2"), ["evt_1"], NOW)):
+    organization = of_organization(SeenOrganization("the same", "NOT_FOUND"))
+    for findings in (organization, of_directory(seen(users(40))), of_events(events("evt_1", "evt_2"), ["evt_1"], NOW)):
         assert {(each.word, each.changes) for each in findings} == {(Word.OK, None)}
 
 
@@ -170,3 +171,21 @@ def test_without_an_enabled_directory_there_is_nothing_to_test() -> None:
         Word.NOT_SEEN,
         Word.OK,
     ]
+
+
+@pytest.mark.parametrize(
+    ("by_external_id", "by_made_up", "differs", "not_seen"),
+    [
+        (None, "NOT_FOUND", set(), {"external id"}),
+        ("another organization", "NOT_FOUND", {"external id"}, set()),
+        ("INVALID_ARGUMENT", "INVALID_ARGUMENT", {"external id", "unknown external id"}, set()),
+        ("the same", "the same", {"unknown external id"}, set()),
+    ],
+)
+def test_an_organization_that_does_not_answer_to_its_external_id_is_told(
+    by_external_id: str | None, by_made_up: str, differs: set[str], not_seen: set[str]
+) -> None:
+    """Or that answers to any."""
+    findings = of_organization(SeenOrganization(by_external_id, by_made_up))
+    assert (set(stands(findings, Word.DIFFERS)), set(stands(findings, Word.NOT_SEEN))) == (differs, not_seen)
+    assert all(each.changes for each in findings if each.word is not Word.OK)

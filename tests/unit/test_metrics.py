@@ -30,6 +30,17 @@ def series(text: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
+def test_only_what_was_told_has_a_delay() -> None:
+    """A message that failed or was given up is counted as that; a clock that was set back makes no delay below nothing."""
+    metrics = Metrics([], [], [])
+    for result, age in (("failed", 9.0), ("given_up", 0.0), ("told", 2.5), ("told", -1.0)):
+        metrics.messaged(result, age)
+    found = series(metrics.text())
+    counted = {labels[0]: value for (name, labels), value in found.items() if name == "provisioning_hook_messages_total"}
+    assert counted == {"told": 2, "failed": 1, "given_up": 1}
+    assert [found[f"provisioning_hook_delay_seconds_{each}", ()] for each in ("count", "sum")] == [2, 2.5]
+
+
 def test_a_type_that_is_not_known_makes_no_series_of_its_own() -> None:
     """Nor does one that is missing: whoever sends made-up types makes no label of them."""
     metrics = Metrics(["known"], ["processed"], ["missing"])

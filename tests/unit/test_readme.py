@@ -20,33 +20,14 @@ from provisioning.dispatcher import HANDLERS
 from provisioning.emulator.faults import KNOWN
 from provisioning.emulator.scenarios import SCENARIOS
 from provisioning.errors import RefusalReason
+from provisioning.hooks.target import SECONDS
 from provisioning.inbox import Outcome
 from provisioning.metrics import Metrics
 from provisioning.scalekit.client import RESULTS
 from provisioning.settings import VARIABLES, Settings
+from readme import README, ROOT, lines, rows, section
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 SOURCES = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py") if "settings" not in file.parts)
-
-
-def section(title: str) -> str:
-    """Return the text below a heading, up to the next heading of its level or above."""
-    found = re.search(rf"^(#+) {title}$\n(.*)", README, re.MULTILINE | re.DOTALL)
-    assert found, title
-    return re.split(rf"^#{{1,{len(found[1])}}} ", found[2], maxsplit=1, flags=re.MULTILINE)[0]
-
-
-def rows(text: str) -> list[list[str]]:
-    """Return the cells of the first table in `text`, without its header and without backticks."""
-    return [[cell.strip().replace("`", "") for cell in line.split("|")[1:-1]] for line in lines(text)]
-
-
-def lines(text: str) -> list[str]:
-    """Return the lines of the first table in `text`, without its header."""
-    table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert table, text
-    return table[0].splitlines()[2:]
 
 
 def test_the_events_to_select_are_those_that_are_handled() -> None:
@@ -118,6 +99,7 @@ def test_the_metrics_are_those_that_there_are() -> None:
     assert {row[0]: row[1] for row in rows(table)} == {name: ", ".join(labels) for name, labels in metrics().items()}
     words = {row[0]: set(re.findall(r"`(\w+)`", line)) for row, line in zip(rows(table), lines(table), strict=True)}
     assert words["provisioning_refusals_total"] >= {*get_args(RefusalReason)}
+    assert words["provisioning_hook_messages_total"] >= {"told", "failed", "given_up"}
     assert words["provisioning_scalekit_call_duration_seconds"] >= {"ok", *RESULTS.values()}
 
 
@@ -137,6 +119,15 @@ def test_the_dashboard_and_the_alerts_show_what_there_is() -> None:
     assert "organization_id" not in dashboard + rules
     panels = json.loads(dashboard)["panels"]
     assert all(panel["targets"] and panel["title"] and panel["description"] for panel in panels if panel["type"] != "row")
+
+
+def test_the_errors_of_hooks_are_those_that_there_are() -> None:
+    """Each that the runbook says what to do about, but for the target's own status, is one that a message comes to."""
+    words = (ROOT / "src/provisioning/hooks/target.py").read_text(encoding="utf-8").replace("{SECONDS:.0f}", f"{SECONDS:.0f}")
+    told = re.findall(r"^   \| (`.*?) \|", section("Runbooks"), re.MULTILINE)
+    named = [each.strip("… ") for row in told for each in re.findall(r"`(.*?)`", row)]
+    assert "cannot be reached" in named
+    assert [each for each in named if each not in words and not each.startswith("HTTP")] == []
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+from provisioning.api.changes import UserNow
 from provisioning.api.limits import BODY_SECONDS, OTHER_REQUESTS
 from provisioning.db.runs import FINDINGS_LIVE
+from provisioning.hooks.target import SECONDS
 from provisioning.settings import VARIABLES, Scope
 from provisioning.tokens import ALGORITHMS, GONE_AFTER, MAX_AGE
 
@@ -29,7 +31,14 @@ def test_every_secret_and_every_scope_is_there() -> None:
     told = rows(section("What each secret opens"))
     assert secrets == {name for row in told for name in re.findall(r"`([A-Z_]+)`", row[0])}
     assert all(len(row) == 3 and all(row) for row in told)
+    assert any(row[0].startswith("a hook's secret") and "rotate-secret" in row[2] for row in told)
     assert set(re.findall(r"scope `(\w+)`", section("Who may do what"))) == set(Scope)
+
+
+def test_what_a_message_tells_of_a_person_is_said() -> None:
+    """Each part of the user that goes with a change."""
+    told = section("Where trust ends").partition("**The service → your application, by hooks.**")[2].partition("\n- ")[0]
+    assert [name for name in UserNow.model_fields if name.replace("email", "e-mail").replace("_", " ") not in told] == []
 
 
 def test_every_setting_named_exists() -> None:
@@ -48,6 +57,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"`PROVISIONING_MAX_WAITING_DELIVERIES` and {OTHER_REQUESTS:,} requests more" in TEXT
     assert f"for {MAX_AGE / 60:g} more minutes" in TEXT
     assert (GONE_AFTER, "for up to a day" in TEXT) == (86_400, True)
+    assert f"only the status and `Retry-After` count, within {SECONDS:g} s" in re.sub(r"\s+", " ", section("Where trust ends"))
     assert " and ".join(ALGORITHMS) in section("OWASP ASVS 5.0, level 2")
 
 

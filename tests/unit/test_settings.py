@@ -100,6 +100,7 @@ def test_without_any_variable_the_defaults_of_the_contract_hold(load: Load) -> N
         "change_retention_days": 365,
         "payload_retention_days": 30,
         "allowed_hosts": (),
+        "hook_networks": (),
         "metrics_public": False,
     }
     assert settings.database_url.get_secret_value() == "sqlite:///provisioning.db"

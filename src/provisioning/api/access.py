@@ -6,14 +6,19 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BeforeValidator, Field
 
-from provisioning.api.dependencies import OrganizationId, ServicesDep, UserId, requires
+from provisioning.api.dependencies import RESOLVING, OrganizationId, ServicesDep, UserId, requires
 from provisioning.api.problems import responses
 from provisioning.api.shapes import Shape
 from provisioning.db.reading.access import Access as Found
 from provisioning.db.reading.access import GrantKind, Reason, access_of
 from provisioning.events import rfc3339
 
-router = APIRouter(prefix="/v1/organizations/{organization_id}/users", tags=["Users"], dependencies=[Depends(requires("read"))])
+router = APIRouter(
+    prefix="/v1/organizations/{organization_id}/users",
+    tags=["Users"],
+    dependencies=[Depends(requires("read"))],
+    responses=responses(*RESOLVING),
+)
 
 SinceKept = Annotated[datetime | None, Field(description="Null: from before this was kept.", examples=["2026-11-22T09:30:00Z"])]
 
@@ -89,6 +94,7 @@ class Access(Shape):
 
     user_id: Annotated[str, Field(examples=["usr_5d1f7c0a9b3e4f60"])]
     organization_id: Annotated[str, Field(examples=["org_83543878963298576"])]
+    application_id: Annotated[str | None, Field(description="What the application calls this user.", examples=["42"])]
     active: Annotated[bool, Field(description="Whether this person may be let in.")]
     since: Annotated[datetime, Field(description="When it became so, as far as is known.", examples=["2026-11-22T09:30:00Z"])]
     reason: Annotated[Reason, Field(description="That of the directory users that count; `suspended` while one of them is not deleted.")]

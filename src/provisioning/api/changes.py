@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import Field, JsonValue
 from starlette.concurrency import run_in_threadpool
 
-from provisioning.api.dependencies import QueryText, ServicesDep, requires
+from provisioning.api.dependencies import RESOLVING, AskedOrganizationId, QueryText, ServicesDep, requires
 from provisioning.api.paging import Limit
 from provisioning.api.problems import responses
 from provisioning.api.shapes import Shape
@@ -73,6 +73,7 @@ class UserNow(Shape):
     email: Annotated[str | None, Field(examples=["ada@example.com"])]
     name: Annotated[str | None, Field(examples=["Ada Lovelace"])]
     active: bool
+    application_id: Annotated[str | None, Field(description="What the application calls this user.", examples=["42"])]
     groups: Annotated[list[GroupOfUser], Field(description="Sorted by id; empty while inactive.")]
     roles: Annotated[list[str], Field(description="Sorted; empty while inactive.", examples=[["admin", "member"]])]
 
@@ -93,16 +94,16 @@ class FeedPage(Shape):
     next_cursor: Annotated[str, Field(description="For `after`; keep it when this is done.", examples=["chg_0000000000004711-3fa2c1"])]
 
 
-@router.get("", response_model=FeedPage, summary="Follow the changes", responses=responses(401, 403, 410, 422, 503))
+@router.get("", response_model=FeedPage, summary="Follow the changes", responses=responses(401, 403, 410, 422, *RESOLVING))
 async def follow_changes(
     parts: ServicesDep,
+    organization_id: AskedOrganizationId,
     after: Annotated[
         str | None,
         Query(
             description="The `next_cursor` before, or the `id` of a change. Without: from the first change; `latest`: only what comes now."
         ),
     ] = None,
-    organization_id: Annotated[QueryText | None, Query(description="Of this organization only.")] = None,
     type_: Annotated[QueryText | None, Query(alias="type", description="Of these types only, separated by commas.")] = None,
     limit: Limit = 50,
     wait: Annotated[int, Query(ge=0, le=30, description="Where there is nothing yet: wait so many seconds for it.")] = 0,
@@ -116,7 +117,7 @@ async def follow_changes(
     if after == "latest":
         return FeedPage(data=[], next_cursor=change_id(await run_in_threadpool(parts.feed.latest)))
     part = await parts.feed.follow(place_of(after) if after else Place(), wanted, limit, wait)
-    data = [_in_feed(change, part.users) for change in part.changes]
+    data = [in_feed(change, part.users) for change in part.changes]
     return FeedPage(data=data, next_cursor=change_id(part.place))
 
 
@@ -129,10 +130,16 @@ def _types(given: str | None) -> list[str]:
     raise RequestValidationError([{"loc": ("query", "type"), "msg": f"Only these are known here: {known}", "type": "unknown"}])
 
 
-def _in_feed(change: StoredChange, users: Mapping[Key, Summary]) -> ChangeInFeed:
+def in_feed(change: StoredChange, users: Mapping[Key, Summary]) -> ChangeInFeed:
+    """Return the change as followers are told it, with the user now."""
     user = users.get(Key(change.organization_id, change.user_id)) if change.user_id is not None else None
     now = UserNow.model_validate(user, from_attributes=True) if user else None
     return ChangeInFeed(**dict(shown(change)), user=now)
+
+
+def told(change: StoredChange, users: Mapping[Key, Summary]) -> dict[str, JsonValue]:
+    """Return the same as JSON."""
+    return in_feed(change, users).model_dump(mode="json")
 
 
 def shown(change: StoredChange) -> Change:

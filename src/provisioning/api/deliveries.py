@@ -11,7 +11,16 @@ from structlog import get_logger
 
 from provisioning.api.changes import Change
 from provisioning.api.changes import shown as shown_change
-from provisioning.api.dependencies import OperatorRoute, QueryText, Services, ServicesDep, WebhookId, requires
+from provisioning.api.dependencies import (
+    RESOLVING,
+    AskedOrganizationId,
+    OperatorRoute,
+    QueryText,
+    Services,
+    ServicesDep,
+    WebhookId,
+    requires,
+)
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
 from provisioning.api.problems import responses
 from provisioning.api.shapes import Shape
@@ -107,8 +116,8 @@ Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 def _wanted(
+    organization_id: AskedOrganizationId,
     outcome: Annotated[Outcome | None, Query()] = None,
-    organization_id: Annotated[QueryText | None, Query()] = None,
     type_: Annotated[QueryText | None, Query(alias="type")] = None,
     directory_user_id: Annotated[QueryText | None, Query(description="About this person.")] = None,
     received_after: Annotated[Moment | None, Query(description="From this moment on, in RFC 3339.")] = None,
@@ -121,7 +130,7 @@ def _wanted(
 WantedDep = Annotated[Wanted, Depends(_wanted)]
 
 
-@router.get("", summary="List deliveries", responses=responses(401, 403, 422, 503))
+@router.get("", summary="List deliveries", responses=responses(401, 403, 422, *RESOLVING))
 def list_deliveries(parts: ServicesDep, caller: Reader, wanted: WantedDep, limit: Limit = 50, cursor: Cursor = None) -> Page[Delivery]:
     """What was received, newest first: of all, or of those that are so in every respect asked for."""
     page = deliveries(parts.database, wanted, limit, cursor)
@@ -154,7 +163,7 @@ def get_delivery(parts: ServicesDep, caller: Reader, webhook_id: WebhookId) -> D
     return DeliveryInFull(**known, payload=payload, payload_encoding=encoding)
 
 
-@router.post("/replay", summary="Replay deliveries", responses=responses(401, 403, 422, 503))
+@router.post("/replay", summary="Replay deliveries", responses=responses(401, 403, 422, *RESOLVING))
 def replay_deliveries(parts: ServicesDep, caller: Operator, wanted: WantedDep, limit: Limit = 50, cursor: Cursor = None) -> Page[Delivery]:
     """The same page as of the list, each one handled once more as far as its payload is kept; the answer is what they are now.
 

@@ -16,12 +16,15 @@ from provisioning.api.attempts import Attempts
 from provisioning.api.readiness import Readiness
 from provisioning.api.scrapes import Scrapes
 from provisioning.db.session import Database
+from provisioning.errors import NotAllowed
 from provisioning.feed import Feed
+from provisioning.hooks import Hooks
 from provisioning.inbox import Inbox
 from provisioning.intake import Intake
 from provisioning.logs import RefusalLog
 from provisioning.metrics import Metrics
-from provisioning.portal import check_visitor
+from provisioning.organizations import Organizations
+from provisioning.portal import ANOTHERS, check_visitor
 from provisioning.reconcile import Reconciler
 from provisioning.refused import Refusals
 from provisioning.roles import Roles
@@ -42,8 +45,10 @@ class Services:
     intake: Intake
     feed: Feed
     scalekit: ScalekitClient
+    organizations: Organizations
     reconciler: Reconciler
     roles: Roles
+    hooks: Hooks
     worker: Worker
     runs_database: Database
     tokens: TokenVerifier
@@ -180,13 +185,12 @@ class CallerFirst(APIRoute):
 
 
 class OperatorRoute(CallerFirst):
-    """The same where only an operator changes anything: who may not is told so before what they send is read."""
+    """The same where only an operator changes anything: who may not is told so before what they send is read, or anything is looked up."""
 
     async def who(self, request: Request) -> Caller:
-        """Return the API key; one that is to change something has the scope `operate`. Raises 401, 403, 503."""
+        """Return the API key, with the scope `operate` where it is to change something, else `read`. Raises 401, 403, 503."""
         key = await _key(request)
-        if request.method != "GET":
-            _check_scope(key, "operate")
+        _check_scope(key, "read" if request.method == "GET" else "operate")
         return key
 
 
@@ -200,8 +204,14 @@ class PortalRoute(CallerFirst):
         """
         caller = await _key_or_visitor(request)
         if isinstance(caller, Visitor):
-            roles = (await services(request)).settings.portal_roles
-            check_visitor(caller, organization_id=request.path_params["organization_id"], roles=roles)
+            parts, path = await services(request), request.path_params
+            own = caller.organization_id
+            if own is None:
+                raise NotAllowed(ANOTHERS)
+            check_visitor(caller, organization_id=own, roles=parts.settings.portal_roles)
+            if not await parts.organizations.is_meant(own, path["organization_id"]):  # last: Scalekit may be asked
+                raise NotAllowed(ANOTHERS)
+            path["organization_id"] = own  # settled: whatever becomes of an external id meanwhile, the link is for this one
         else:
             _check_scope(caller, "portal")
         return caller
@@ -209,11 +219,39 @@ class PortalRoute(CallerFirst):
 
 # NUL is in no id: PostgreSQL cannot even be asked for it.
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]+$")]
-OrganizationId = Annotated[_Text, Path(description="The customer's organization.", examples=["org_83543878963298576"])]
+_ORGANIZATION = "The customer's organization, by Scalekit's id, or `ext:` and your own."
+_ORGANIZATION_EXAMPLES = ["org_83543878963298576", "ext:acme"]
+
+
+async def _organization_id(
+    request: Request, organization_id: Annotated[_Text, Path(description=_ORGANIZATION, examples=_ORGANIZATION_EXAMPLES)]
+) -> str:
+    return await (await services(request)).organizations.resolve(organization_id)
+
+
+async def _scalekit_organization_id(
+    request: Request,
+    organization_id: Annotated[
+        str, Path(max_length=255, pattern=r"^([!-~]+|ext:[^\x00]+)$", description=_ORGANIZATION, examples=_ORGANIZATION_EXAMPLES)
+    ],
+) -> str:
+    return await (await services(request)).organizations.resolve(organization_id)
+
+
+async def _asked_organization_id(
+    request: Request,
+    organization_id: Annotated[_Text | None, Query(description=f"Of this only. {_ORGANIZATION}", examples=_ORGANIZATION_EXAMPLES)] = None,
+) -> str | None:
+    return None if organization_id is None else await (await services(request)).organizations.resolve(organization_id)
+
+
+# All of them are Scalekit's id by the time that a route has them. Who may ask is settled before: by a CallerFirst, or by what the router
+# depends on.
+OrganizationId = Annotated[str, Depends(_organization_id)]
 # Narrower than elsewhere, where an id is only looked up: this one goes into calls to Scalekit, and into what is kept.
-ScalekitOrganizationId = Annotated[
-    str, Path(max_length=255, pattern=r"^[!-~]+$", description="The customer's organization.", examples=["org_83543878963298576"])
-]
+ScalekitOrganizationId = Annotated[str, Depends(_scalekit_organization_id)]
+AskedOrganizationId = Annotated[str | None, Depends(_asked_organization_id)]
+RESOLVING = (404, 502, 503, 504)  # what may come of it, since Scalekit may be asked
 UserId = Annotated[_Text, Path(description="Our id of the user.", examples=["usr_5d1f7c0a9b3e4f60"])]
 GroupId = Annotated[_Text, Path(description="Scalekit's id of the group.", examples=["dirgroup_91263908563290112"])]
 RunId = Annotated[_Text, Path(description="The run.", examples=["run_019aab6c2f405f2d8a1b9c3e"])]

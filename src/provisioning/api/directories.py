@@ -6,13 +6,18 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from provisioning.api.dependencies import OrganizationId, ServicesDep, requires
+from provisioning.api.dependencies import RESOLVING, OrganizationId, ServicesDep, requires
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
 from provisioning.api.problems import responses
 from provisioning.api.shapes import Shape
 from provisioning.db.reading import directories as reading
 
-router = APIRouter(prefix="/v1/organizations/{organization_id}/directories", tags=["Directories"], dependencies=[Depends(requires("read"))])
+router = APIRouter(
+    prefix="/v1/organizations/{organization_id}/directories",
+    tags=["Directories"],
+    dependencies=[Depends(requires("read"))],
+    responses=responses(*RESOLVING),
+)
 
 
 class Directory(Shape):

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
-from provisioning.api.dependencies import GroupId, OrganizationId, ServicesDep, requires
+from provisioning.api.dependencies import RESOLVING, GroupId, OrganizationId, ServicesDep, requires
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
 from provisioning.api.problems import responses
 from provisioning.api.shapes import Shape
@@ -15,7 +15,12 @@ from provisioning.db.reading import groups as reading
 from provisioning.db.reading.users import User as StoredUser
 from provisioning.db.reading.users import UserFilter
 
-router = APIRouter(prefix="/v1/organizations/{organization_id}/groups", tags=["Groups"], dependencies=[Depends(requires("read"))])
+router = APIRouter(
+    prefix="/v1/organizations/{organization_id}/groups",
+    tags=["Groups"],
+    dependencies=[Depends(requires("read"))],
+    responses=responses(*RESOLVING),
+)
 
 
 class Group(Shape):

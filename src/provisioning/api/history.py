@@ -7,14 +7,14 @@ from sqlalchemy.orm import Session
 
 from provisioning.api.changes import Change, change_id, shown
 from provisioning.api.changes import place_of as place_of_change
-from provisioning.api.dependencies import GroupId, OrganizationId, ServicesDep, UserId, requires
+from provisioning.api.dependencies import RESOLVING, GroupId, OrganizationId, ServicesDep, UserId, requires
 from provisioning.api.paging import Cursor, Limit, Page, found, place_of
 from provisioning.api.problems import responses
 from provisioning.db.reading.changes import StoredChange, history_of_group, history_of_user
 from provisioning.db.reading.groups import require_group
 from provisioning.db.reading.users import require_user
 
-router = APIRouter(prefix="/v1/organizations/{organization_id}", dependencies=[Depends(requires("read"))])
+router = APIRouter(prefix="/v1/organizations/{organization_id}", dependencies=[Depends(requires("read"))], responses=responses(*RESOLVING))
 
 _END = 2**63 - 1  # no position is behind it
 

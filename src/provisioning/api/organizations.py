@@ -20,6 +20,9 @@ class Organization(Shape):
     """A customer."""
 
     id: Annotated[str, Field(examples=["org_83543878963298576"])]
+    external_id: Annotated[
+        str | None, Field(description="What you call it, if you told Scalekit: it answers to `ext:` and this, too.", examples=["acme"])
+    ]
     active_users: Annotated[int, Field(examples=[412])]
     complete_as_of: Annotated[
         str | None,
@@ -46,4 +49,10 @@ def list_organizations(parts: ServicesDep, limit: Limit = 50, cursor: Cursor = N
 
 def _shown(row: reading.Organization) -> Organization:
     complete_as_of = rfc3339(row.complete_as_of) if row.complete_as_of is not None else None
-    return Organization(id=row.id, active_users=row.active_users, complete_as_of=complete_as_of, last_event_at=row.last_event_at)
+    return Organization(
+        id=row.id,
+        external_id=row.external_id,
+        active_users=row.active_users,
+        complete_as_of=complete_as_of,
+        last_event_at=row.last_event_at,
+    )

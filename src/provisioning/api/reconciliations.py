@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from pydantic import ConfigDict, Field, JsonValue, StrictBool
 
 from provisioning.api.dependencies import (
+    RESOLVING,
     OperatorRoute,
     OrganizationId,
     RunId,
@@ -22,7 +23,12 @@ from provisioning.db import runs
 from provisioning.db.runs import Run, State
 from provisioning.settings import ApiKey
 
-router = APIRouter(prefix="/v1/organizations/{organization_id}/reconciliations", tags=["Reconciling"], route_class=OperatorRoute)
+router = APIRouter(
+    prefix="/v1/organizations/{organization_id}/reconciliations",
+    tags=["Reconciling"],
+    route_class=OperatorRoute,
+    responses=responses(*RESOLVING),
+)
 
 Reader = Annotated[ApiKey, Depends(requires("read"))]
 Operator = Annotated[ApiKey, Depends(requires("operate"))]

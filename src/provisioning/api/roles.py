@@ -2,36 +2,21 @@
 
 from collections.abc import Iterable
 from typing import Annotated
-from unicodedata import category
 
 from fastapi import APIRouter, Depends
-from pydantic import AfterValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, Field
 
-from provisioning.api.dependencies import GroupId, OperatorRoute, OrganizationId, ServicesDep, UserId, requires
+from provisioning.api.dependencies import RESOLVING, GroupId, OperatorRoute, OrganizationId, ServicesDep, UserId, requires
 from provisioning.api.problems import responses
-from provisioning.api.shapes import Shape
+from provisioning.api.shapes import Shape, named_well
 from provisioning.db import roles as given
 from provisioning.merge import Key
 from provisioning.settings import ApiKey
 
-router = APIRouter(prefix="/v1/organizations/{organization_id}", tags=["Roles"], route_class=OperatorRoute)
+router = APIRouter(prefix="/v1/organizations/{organization_id}", tags=["Roles"], route_class=OperatorRoute, responses=responses(*RESOLVING))
 
 Reader = Annotated[ApiKey, Depends(requires("read"))]
 Operator = Annotated[ApiKey, Depends(requires("operate"))]
-
-_MAX_BYTES = 255
-_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, line and paragraph separators
-
-
-def _named_well(role: str) -> str:
-    if any(category(character) in _UNSEEN for character in role):
-        raise PydanticCustomError("role", "A role has no control characters, line breaks or lone surrogates")
-    if not role or role != role.strip():
-        raise PydanticCustomError("role", "A role is not blank, and has no white space before or after it")
-    if len(role.encode()) > _MAX_BYTES:
-        raise PydanticCustomError("role", "A role has at most 255 bytes in UTF-8")
-    return role
 
 
 class GivenRoles(Shape):
@@ -40,7 +25,7 @@ class GivenRoles(Shape):
     model_config = ConfigDict(extra="forbid")
 
     roles: Annotated[
-        list[Annotated[str, AfterValidator(_named_well)]],
+        list[Annotated[str, named_well("A role")]],
         Field(max_length=100, description="All of them: what is not here is given no more.", examples=[["admin", "member"]]),
     ]
 

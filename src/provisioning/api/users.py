@@ -7,13 +7,18 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field, JsonValue
 from sqlalchemy.orm import Session
 
-from provisioning.api.dependencies import OrganizationId, QueryText, ServicesDep, UserId, requires
+from provisioning.api.dependencies import RESOLVING, OrganizationId, QueryText, ServicesDep, UserId, requires
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
 from provisioning.api.problems import responses
 from provisioning.api.shapes import Shape
 from provisioning.db.reading import users as reading
 
-router = APIRouter(prefix="/v1/organizations/{organization_id}/users", tags=["Users"], dependencies=[Depends(requires("read"))])
+router = APIRouter(
+    prefix="/v1/organizations/{organization_id}/users",
+    tags=["Users"],
+    dependencies=[Depends(requires("read"))],
+    responses=responses(*RESOLVING),
+)
 
 
 class GroupOfUser(Shape):
@@ -39,6 +44,7 @@ class User(Shape):
 
     id: Annotated[str, Field(description="Ours, stable.", examples=["usr_5d1f7c0a9b3e4f60"])]
     organization_id: Annotated[str, Field(examples=["org_83543878963298576"])]
+    application_id: Annotated[str | None, Field(description="What the application calls this user.", examples=["42"])]
     email: Annotated[str | None, Field(examples=["ada@example.com"])]
     name: Annotated[str | None, Field(examples=["Ada Lovelace"])]
     given_name: Annotated[str | None, Field(examples=["Ada"])]
@@ -63,11 +69,12 @@ def list_users(
     group_id: Annotated[QueryText | None, Query(description="Active users who are in this group.")] = None,
     role: Annotated[QueryText | None, Query(description="Active users who have this role.")] = None,
     directory_user_id: Annotated[QueryText | None, Query(description="The user that this directory user stands behind.")] = None,
+    application_id: Annotated[QueryText | None, Query(description="The user that the application calls so.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Found[reading.User]:
     """The organization's users in the order of their ids; with several filters, those that match all of them."""
-    wanted = reading.UserFilter(email, active, group_id, role, directory_user_id)
+    wanted = reading.UserFilter(email, active, group_id, role, directory_user_id, application_id)
     with parts.database.reading() as session:
         return page_of_users(session, organization_id, wanted, limit=limit, cursor=cursor)
 

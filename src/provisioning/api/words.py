@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
@@ -144,6 +145,22 @@ def span(length: timedelta) -> str:
 def ago(moment: datetime, now: datetime) -> str:
     """How long ago it was, or how soon it will be."""
     return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
+
+
+def subjects(number: int) -> str:
+    """Whom a hook is told of: people, but for a few."""
+    return "1 person (or group)" if number == 1 else f"{number} people (or groups)"
+
+
+def host(url: str) -> str:
+    """Where a hook's messages go, as far as it may be said anywhere: in a path or a query somebody may have put a secret."""
+    return urlsplit(url).netloc
+
+
+def target(url: str) -> str:
+    """The same with the path, for operators."""
+    split = urlsplit(url)
+    return f"{split.netloc}{split.path}"
 
 
 def _those_first_who_count(access: Access) -> list[PersonBehind]:

@@ -1,5 +1,5 @@
 """The operators' commands. Exit code 0: done; 1: failed, with one line on stderr that says what; 2: wrong usage, or what
-`reconcile` leaves to be done; 130: interrupted.
+`reconcile` and `import-users` leave to be done; 130: interrupted.
 
 Commands are declared here and carried out by the modules beside, each imported when its command runs: importing them all takes more
 than a second, which `--help`, a typing mistake or a shell's completion should not cost.
@@ -14,6 +14,7 @@ import typer
 
 from provisioning.cli.emulator import emulator
 from provisioning.cli.examples import examples
+from provisioning.cli.hooks import hooks
 from provisioning.directory import Feature
 from provisioning.errors import ProvisioningError, Unavailable
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 inbox = typer.Typer(help="Look into the webhooks that were received, and handle one again.", no_args_is_help=True)
 app.add_typer(inbox, name="deliveries")
+app.add_typer(hooks, name="hooks")
 app.add_typer(emulator, name="emulator")
 
 Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="The port to listen on.")]
@@ -136,7 +138,9 @@ def send_files(
     epilog=examples("provisioning portal-link org_83543878963298576", "provisioning portal-link org_83543878963298576 --feature dir_sync"),
 )
 def make_portal_link(
-    organization: Annotated[str, typer.Argument(metavar="ORG", help="The customer's organization, by Scalekit's id.")],
+    organization: Annotated[
+        str, typer.Argument(metavar="ORG", help="The customer's organization, by Scalekit's id, or ext: and your own.")
+    ],
     features: Annotated[
         list[Feature] | None,
         typer.Option("--feature", help="What may be configured; as often as you like.", show_default="Scalekit decides"),
@@ -163,7 +167,8 @@ def make_portal_link(
 )
 def reconcile_organizations(
     organizations: Annotated[
-        list[str] | None, typer.Argument(metavar="ORG…", help="The customers' organizations, by Scalekit's ids.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="ORG…", help="The customers' organizations, by Scalekit's ids, or ext: and your own.", show_default=False),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every organization that is known here.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what differs, and change nothing.")] = False,
@@ -186,7 +191,7 @@ def reconcile_organizations(
     reconcile(organizations or [], everything=everything, approve=approve, dry_run=dry_run, as_json=as_json)
 
 
-Organization = Annotated[str, typer.Argument(metavar="ORG", help="The customer's organization, by Scalekit's id.")]
+Organization = Annotated[str, typer.Argument(metavar="ORG", help="The customer's organization, by Scalekit's id, or ext: and your own.")]
 
 
 @app.command(
@@ -199,7 +204,7 @@ Organization = Annotated[str, typer.Argument(metavar="ORG", help="The customer's
 )
 def explain_access(
     organization: Organization,
-    user: Annotated[str, typer.Argument(metavar="USER", help="Our id, a directory user's id, or an e-mail.")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="Our id, a directory user's id, an e-mail, or the application's id.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API answers it.")] = False,
 ) -> None:
     """Say whether somebody has access and why: what the directories say, and what each group and role comes from.
@@ -235,10 +240,40 @@ def show_history(
     history(organization, whom, limit=limit, as_json=as_json)
 
 
+@app.command(
+    "import-users",
+    epilog=examples(
+        "provisioning import-users accounts.csv",
+        "provisioning import-users accounts.csv --apply",
+        "provisioning import-users - --json < accounts.csv | jq .left",
+    ),
+)
+def import_accounts(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV in UTF-8; - reads standard input.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; without, it is only said what would be done.")] = False,
+    new_organizations: Annotated[
+        bool, typer.Option("--new-organizations", help="Also accounts of organizations of which nothing is known here yet.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Have the accounts that the application had before joined by people from the directories, not doubled: each gets its application id.
+
+    The file's first line names its columns: organization, email and application_id, and if you like name and active (true or false, of
+    accounts that are made). The user with an account's e-mail is linked to it; where nobody has the e-mail, an account is made, and whoever
+    comes from the directory with it joins that. To do it again does no harm.
+
+    The exit code is 0 when all is well, 2 when lines are left, each listed with the reason, also of a dry run, and 1 when it failed.
+    """
+    from provisioning.cli.import_users import import_users
+
+    import_users(file, apply=apply, new_organizations=new_organizations, as_json=as_json)
+
+
 @app.command("refresh", epilog=examples("provisioning refresh --all", "provisioning refresh org_83543878963298576"))
 def refresh_organizations(
     organizations: Annotated[
-        list[str] | None, typer.Argument(metavar="ORG…", help="The customers' organizations, by Scalekit's ids.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="ORG…", help="The customers' organizations, by Scalekit's ids, or ext: and your own.", show_default=False),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every organization that is known here.")] = False,
 ) -> None:
@@ -308,8 +343,8 @@ def erase_person(
 
 @app.command("worker", epilog=examples("provisioning worker", "PROVISIONING_RECONCILE_INTERVAL=6h provisioning worker"))
 def start_worker() -> None:
-    """Work on the runs that anybody asked for, ask for those that are due by PROVISIONING_RECONCILE_INTERVAL, and bring roles to the
-    members of a group that another process has left undone, until SIGTERM.
+    """Tell hooks what becomes different, work on the runs that anybody asked for, ask for those that are due by
+    PROVISIONING_RECONCILE_INTERVAL, and bring roles to the members of a group that another process has left undone, until SIGTERM.
 
     `serve` does the same beside answering requests; any number of both share the work.
     """
@@ -335,8 +370,8 @@ def check_setup(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say of the configuration, the database, the webhooks received and refused, the runs, the clock and Scalekit's API whether it is fine,
-    and what to do where it is not. It only reads.
+    """Say of the configuration, the database, the webhooks received and refused, the runs, the hooks, the clock and Scalekit's API whether
+    it is fine, and what to do where it is not. It only reads.
 
     The exit code is 1 if something is `wrong`; `warn` is for somebody to mend, and `note` to know.
 

@@ -13,7 +13,17 @@ from provisioning.bodies import Json
 from provisioning.directory import Directory
 from provisioning.events import rfc3339
 from provisioning.scalekit.directories import PAGE_SIZE
-from provisioning.scalekit.reality import EVENTS_A_PAGE, SMALL_PAGE, Listing, SeenDirectory, SeenEvent, SeenUser
+from provisioning.scalekit.reality import (
+    EVENTS_A_PAGE,
+    NOT_FOUND,
+    SAME,
+    SMALL_PAGE,
+    Listing,
+    SeenDirectory,
+    SeenEvent,
+    SeenOrganization,
+    SeenUser,
+)
 
 DEFAULT_PAGE = 10
 SHOWN = 20  # names of fields, at most
@@ -51,6 +61,17 @@ def of_clock(seconds_ahead: float, tolerance: int) -> Finding:
     return _finding(
         "clock", right, f"within {tolerance} s", seen, "runs fail until this machine's clock is right, and webhooks are refused"
     )
+
+
+def of_organization(seen: SeenOrganization) -> list[Finding]:
+    """Whether it answers to its external id, and nobody to one that is made up."""
+    same = None if seen.by_external_id is None else seen.by_external_id == SAME
+    changes = "set one in the dashboard to see it" if same is None else "`ext:` and this id does not mean this organization here"
+    made_up = "`ext:` and an unknown id is answered as a failure of Scalekit's, not as unknown"
+    return [
+        _finding("external id", same, "names the same organization", seen.by_external_id or "it has none", changes),
+        _finding("unknown external id", seen.by_made_up == NOT_FOUND, NOT_FOUND, seen.by_made_up, made_up),
+    ]
 
 
 def of_directories(directories: Sequence[Directory]) -> Finding:

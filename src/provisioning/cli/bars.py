@@ -1,4 +1,4 @@
-"""How far runs are, on a terminal: a bar for each, of people listed. Elsewhere nothing."""
+"""How far something is, on a terminal: of runs a bar for each, of people listed. Elsewhere nothing."""
 
 from collections.abc import Collection
 from types import TracebackType
@@ -11,12 +11,17 @@ from provisioning.cli.terminal import plain, stderr
 from provisioning.db.runs import Run
 
 
+def progress() -> Progress:
+    """What of something is done, and when all of it will be; shown inside a `with`, and gone after it."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+
+
 class Bars:
     """Shown inside a `with`, and gone after it."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+        self._progress = progress()
         self._tasks: dict[str, TaskID] = {}
         self._whole: TaskID | None = None
 

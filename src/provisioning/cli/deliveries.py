@@ -126,9 +126,10 @@ def wanted(
     dismissed: bool | None,
 ) -> Wanted:
     """What the options of a command ask for. Raises ConfigurationError."""
-    for text in (organization, type_, about):
+    for text in (type_, about):
         if text is not None and "\x00" in text:
             raise ConfigurationError("No id holds a NUL.")
+    organization = organization and arguments.filtered_organization_id(organization, load_settings())
     return Wanted(
         outcome, organization, type_ and EventType.named(type_), about, _moment("--since", since), _moment("--until", until), dismissed
     )

@@ -16,15 +16,26 @@ from provisioning.settings import load_settings
 
 def explain(organization_id: str, given: str, *, as_json: bool) -> None:
     """Print what the user may do now, and why. Raises ConfigurationError, NotFound, Unavailable."""
-    arguments.organization_id(organization_id)
-    with opened(load_settings()) as database, database.reading() as session:
+    settings = load_settings()
+    organization_id = arguments.organization_id(organization_id, settings)
+    with opened(settings) as database, database.reading() as session:
         user = whom.user(session, organization_id, given)
         access = access_of(session, organization_id, user.id)
     if as_json:
         typer.echo(json.dumps(shown(access).model_dump(mode="json"), indent=2))
         return
-    for line in (f"{words.described(user.name, user.email, user.id)} {words.standing(access)}", *_why(access), *_what(access)):
+    for line in (
+        f"{words.described(user.name, user.email, user.id)} {words.standing(access)}",
+        *_called(access),
+        *_why(access),
+        *_what(access),
+    ):
         typer.echo(plain(line))
+
+
+def _called(access: Access) -> Iterator[str]:
+    if access.application_id is not None:
+        yield f"The application calls it {access.application_id}."
 
 
 def _why(access: Access) -> Iterator[str]:

@@ -15,8 +15,9 @@ from provisioning.settings import load_settings
 
 def history(organization_id: str, given: str, *, limit: int, as_json: bool) -> None:
     """Print the last `limit` changes of a user or a group, newest first. Raises ConfigurationError, NotFound, Unavailable."""
-    arguments.organization_id(organization_id)
-    with opened(load_settings()) as database, database.reading() as session:
+    settings = load_settings()
+    organization_id = arguments.organization_id(organization_id, settings)
+    with opened(settings) as database, database.reading() as session:
         found = whom.user_or_group(session, organization_id, given)
         read = user_history if isinstance(found, User) else group_history
         page = read(session, organization_id, found.id, limit=limit)

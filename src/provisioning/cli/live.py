@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 
 import typer
 
-from provisioning.cli.assumptions import Finding, Word, of_clock, of_directories, of_directory, of_events
+from provisioning.cli import arguments
+from provisioning.cli.assumptions import Finding, Word, of_clock, of_directories, of_directory, of_events, of_organization
 from provisioning.cli.check.scalekit import CREDENTIALS_HINT
 from provisioning.cli.terminal import print_table, stderr
 from provisioning.db import migrations
@@ -30,6 +31,7 @@ def live(organization_id: str, *, as_json: bool) -> None:
     settings = load_settings()
     with closing(ScalekitClient(settings)) as client:
         _sign_in(client)
+        organization_id = arguments.organization_id(organization_id, settings)
         with stderr.status("Reading what Scalekit says of the organization …"):
             findings = list(_findings(settings, client, organization_id))
     if as_json:
@@ -55,6 +57,7 @@ def _findings(settings: Settings, client: ScalekitClient, organization_id: str) 
     reader = RealityReader(client, organization_id, time.sleep)
     directories = reader.directories()  # first: whether there is such an organization
     yield of_clock(reader.clock()[1], CLOCK_TOLERANCE)
+    yield from of_organization(reader.called())
     yield of_directories(directories)
     for directory in directories:
         if directory.enabled:

@@ -21,9 +21,9 @@ CALLER = "command line"  # in the audit; no key can be called that
 
 def portal_link(organization_id: str, features: Sequence[Feature], *, as_json: bool) -> None:
     """Print a new link with its expiry, and write the line of audit to stderr. Raises ConfigurationError, ScalekitError."""
-    arguments.organization_id(organization_id)
     settings = load_settings()
     logs.configure()
+    organization_id = arguments.organization_id(organization_id, settings)
     link = asyncio.run(_made(settings, organization_id, features))
     expires_at = link.expires_at.astimezone(UTC)
     if as_json:

@@ -24,6 +24,8 @@ _WORDS = {
     "memberships": "memberships",
     "role_grants": "roles",
     "local_roles": "roles granted here",
+    "application_ids": "ids in the application",
+    "hook_dead_letters": "messages that hooks were not told",
     "changes": "changes",
     "deliveries": "payloads of deliveries",
     "findings": "findings of runs",
@@ -35,7 +37,9 @@ def export(given: str, organization_id: str | None, output: Path | None) -> None
 
     Raises ConfigurationError, NotFound, Unavailable.
     """
-    with opened(load_settings()) as database, database.reading() as session:
+    settings = load_settings()
+    organization_id = arguments.filtered_organization_id(organization_id, settings)
+    with opened(settings) as database, database.reading() as session:
         told = privacy.export(session, _only(session, _id(given), organization_id))
     text = json.dumps(told, indent=2, ensure_ascii=False)
     if output is None:
@@ -53,6 +57,7 @@ def erase(given: str, organization_id: str | None, *, by: str | None, sure: bool
     """Erase somebody, and print what that was. Raises ConfigurationError, NotFound, Unavailable."""
     settings = load_settings()
     logs.configure()
+    organization_id = arguments.filtered_organization_id(organization_id, settings)
     with opened(settings) as database:
         with database.reading() as session:
             person = _only(session, _id(given), organization_id)
@@ -75,6 +80,7 @@ def lift(given: str, organization_id: str | None, *, by: str | None) -> None:
     """Let what is said of somebody come in again. Raises ConfigurationError, NotFound, Unavailable."""
     settings = load_settings()
     logs.configure()
+    organization_id = arguments.filtered_organization_id(organization_id, settings)
     with opened(settings) as database:
         keys = _tombstones(database, _id(given), organization_id)
         privacy.lift(database, keys, arguments.name(by))

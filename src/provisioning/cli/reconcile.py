@@ -37,6 +37,7 @@ def reconcile(organization_ids: Sequence[str], *, everything: bool, approve: str
     settings = load_settings()
     logs.configure()
     logging.getLogger("provisioning").setLevel(logging.WARNING)  # the end of a run is what this command prints
+    organization_ids = arguments.organization_ids(organization_ids, settings)
     with closing(ScalekitClient(settings)) as scalekit:
         scalekit.require_credentials()
         with opened(settings, writers=AT_ONCE + 2, readers=AT_ONCE + 1) as database:
@@ -104,8 +105,6 @@ def _require_one(organization_ids: Sequence[str], *, everything: bool, approve: 
         arguments.run_id(approve)
         if dry_run:
             raise ConfigurationError("A dry run removes nothing, so there is nothing to approve: leave out --dry-run, or --approve.")
-    for each in organization_ids:
-        arguments.organization_id(each)
 
 
 def _asks(

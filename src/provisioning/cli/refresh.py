@@ -19,9 +19,9 @@ def refresh(organization_ids: Sequence[str], *, everything: bool) -> None:
     """Refresh them one after another, and print how many users and changes that came to. Raises ConfigurationError, Unavailable."""
     if bool(organization_ids) == everything:
         raise ConfigurationError("Name the organizations, or say --all.")
-    wanted = [arguments.organization_id(each) for each in organization_ids]
     settings = load_settings()
     logs.configure()
+    wanted = arguments.organization_ids(organization_ids, settings)
     by, done = arguments.operator(), list[tuple[str, int, int]]()
     with opened(settings) as database, Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         if everything:

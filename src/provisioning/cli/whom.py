@@ -1,4 +1,4 @@
-"""Whom an operator means: a user by our id, a directory user's id or an e-mail; a group by its id or its name."""
+"""Whom an operator means: a user by our id, a directory user's id, an e-mail or the application's id; a group by its id or its name."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -19,7 +19,9 @@ def user(session: Session, organization_id: str, given: str) -> User:
     """The user who is meant. Raises NotFound, and ConfigurationError where several are."""
     if users := users_meant(session, organization_id, given, limit=LISTED):
         return _only_user(users)
-    raise _not_found(session, organization_id, "no such user: give our id, a directory user's id, or an e-mail.", given)
+    raise _not_found(
+        session, organization_id, "no such user: give our id, a directory user's id, an e-mail, or the application's id.", given
+    )
 
 
 def user_or_group(session: Session, organization_id: str, given: str) -> User | Group:
@@ -28,7 +30,12 @@ def user_or_group(session: Session, organization_id: str, given: str) -> User | 
         return _only_user(users)
     if groups := _groups(session, organization_id, given):
         return _only_group(groups)
-    raise _not_found(session, organization_id, "no such user or group: give an id, an e-mail, or a group's exact name.", given)
+    raise _not_found(
+        session,
+        organization_id,
+        "no such user or group: give an id, an e-mail, the application's id of a user, or a group's exact name.",
+        given,
+    )
 
 
 def _only_user(found: list[User]) -> User:

@@ -79,6 +79,10 @@ organizations = Table(
     Column("mapped_roles", JSON),
     # Whether somebody was erased: only then a batch looks who. Null: nobody.
     Column("has_erased", Boolean),
+    # What the application calls it, and when Scalekit was asked as it first said so, or that it has no such id any more.
+    Column("external_id", Name),
+    Column("external_id_at", UtcTime),
+    Index("ix_organizations_external_id", "external_id", **_only("external_id IS NOT NULL")),
 )
 
 # People who were erased, by the ids of what was behind them: nothing that is said of these comes in again.
@@ -224,6 +228,7 @@ memberships = Table(
     ForeignKeyConstraint(["organization_id", "directory_user_id"], ["directory_users.organization_id", "directory_users.id"]),
     ForeignKeyConstraint(["organization_id", "group_id"], ["groups.organization_id", "groups.id"]),
     Index(None, "organization_id", "group_id", "user_id"),
+    Index(None, "organization_id", "user_id"),
 )
 
 role_grants = Table(
@@ -275,6 +280,21 @@ local_roles = Table(
     ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"]),
 )
 
+# What the application calls its users, each under one id of its own.
+application_ids = Table(
+    "application_ids",
+    metadata,
+    Column("organization_id", Name),
+    Column("user_id", Name),
+    Column("application_id", Name, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("set_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("organization_id", "user_id"),
+    # A release that does not know of it erases a user with it.
+    ForeignKeyConstraint(["organization_id", "user_id"], ["users.organization_id", "users.id"], ondelete="CASCADE"),
+    Index(None, "organization_id", "application_id", unique=True),
+)
+
 BLANK = "erased"  # the type of a change of which only its place in the log is left
 
 changes = Table(
@@ -310,6 +330,65 @@ change_log = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("last", BigInteger, nullable=False),
     Column("forgotten", BigInteger, nullable=False),
+)
+
+# Whom the application has told to be told of changes.
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("organization_id", Name),  # of this one only; null: of all
+    Column("types", JSON, nullable=False),  # of changes; none: of all
+    Column("secrets", JSON, nullable=False),  # the newest first, each with until when it signs
+    Column("position", BigInteger, nullable=False),  # the log is in its lanes up to there
+    Column("created_by", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    # While it fails one message at a time is sent: from `retry_at` on any, from `fresh_at` on one that was never tried.
+    Column("failing_since", UtcTime),
+    Column("retry_at", UtcTime),
+    Column("fresh_at", UtcTime),
+    Column("error", Text),
+    Column("told_at", UtcTime),
+)
+
+# What one hook has yet to be told about one user (or group, or directory): the log behind `position`, up to `last`.
+hook_lanes = Table(
+    "hook_lanes",
+    metadata,
+    Column("organization_id", Name),
+    Column("hook_id", Name),
+    Column("kind", Name),  # user, group or directory
+    Column("subject_id", Name),
+    Column("position", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("priority", Integer, nullable=False),  # 0: somebody lost access
+    Column("due_at", UtcTime, nullable=False),  # whoever claims it holds it until then
+    Column("claim", Name),
+    Column("failing_since", UtcTime),
+    Column("attempts", Integer, nullable=False),  # at the first message behind `position`
+    Column("error", Text),
+    PrimaryKeyConstraint("organization_id", "hook_id", "kind", "subject_id"),
+    Index(None, "hook_id", "priority", "due_at"),
+    Index("ix_hook_lanes_failing_since", "failing_since", **_only("failing_since IS NOT NULL")),
+)
+
+# What could not be told to a hook for a day.
+hook_dead_letters = Table(
+    "hook_dead_letters",
+    metadata,
+    Column("organization_id", Name),
+    Column("hook_id", Name),
+    Column("position", BigInteger),
+    Column("mark", Integer, nullable=False),
+    Column("type", Name, nullable=False),
+    Column("kind", Name, nullable=False),
+    Column("subject_id", Name, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("died_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("organization_id", "hook_id", "position"),
+    Index(None, "hook_id", "position"),
 )
 
 reconcile_runs = Table(

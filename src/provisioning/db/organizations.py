@@ -1,14 +1,14 @@
-"""Organizations as a batch enters them: under a shared lock, and with the mark below which events are stale."""
+"""Organizations as a batch enters them: under a shared lock, and with the mark below which events are stale. And what they are called."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import JSON, RowMapping, bindparam, select, update
+from sqlalchemy import JSON, RowMapping, bindparam, case, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from provisioning.db import locks
-from provisioning.db.models import organizations
+from provisioning.db.models import Name, organizations
 from provisioning.db.repository import Repository
 
 _ORGANIZATIONS = Repository(organizations)
@@ -16,6 +16,21 @@ _id = organizations.c.id == bindparam("its_id")
 _MARK = select(organizations.c.complete_as_of, organizations.c.mapped_roles).where(_id)
 _SET_MARK = update(organizations).where(_id).values(complete_as_of=bindparam("mark"))
 _SET_ROLES = update(organizations).where(_id).values(mapped_roles=bindparam("mapped_roles", type_=JSON))
+
+_called = bindparam("external_id", type_=Name)
+_BY_EXTERNAL_ID = select(organizations.c.id).where(organizations.c.external_id == _called)
+_EXTERNAL_ID = select(organizations.c.external_id).where(_id)
+_others = organizations.alias()
+_SET_EXTERNAL_ID = (
+    update(organizations)
+    .where(
+        or_(_id, organizations.c.external_id == _called),
+        ~exists().where(
+            or_(_others.c.id == bindparam("its_id"), _others.c.external_id == _called), _others.c.external_id_at > bindparam("at")
+        ),
+    )
+    .values(external_id=case((_id, _called)), external_id_at=bindparam("at"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,12 @@ def known(session: Session, organization_id: str) -> bool:
     return session.execute(_MARK, {"its_id": organization_id}).one_or_none() is not None
 
 
+def unknown(session: Session, organization_ids: Collection[str]) -> set[str]:
+    """Those of these organizations of which nothing is known."""
+    found = _ORGANIZATIONS.read(session, ((each,) for each in organization_ids))
+    return {each for each in organization_ids if (each,) not in found}
+
+
 def mark(session: Session, organization_id: str) -> Mark:
     """The organization's mark; an empty one where nothing is known of it."""
     row = session.execute(_MARK, {"its_id": organization_id}).one_or_none()
@@ -79,3 +100,23 @@ def set_mark(session: Session, organization_id: str, complete_as_of: int) -> Non
 def set_mapped_roles(session: Session, organization_id: str, mapped_roles: Mapping[str, list[str]]) -> None:
     """Remember them of an organization that is known."""
     session.execute(_SET_ROLES, {"its_id": organization_id, "mapped_roles": dict(mapped_roles)})
+
+
+def by_external_id(session: Session, external_id: str) -> str | None:
+    """Whose external id this is."""
+    return session.execute(_BY_EXTERNAL_ID, {"external_id": external_id}).scalar_one_or_none()
+
+
+def external_id(session: Session, organization_id: str) -> str | None:
+    """What the application calls it, as far as is known."""
+    return session.execute(_EXTERNAL_ID, {"its_id": organization_id}).scalar_one_or_none()
+
+
+def set_external_id(session: Session, organization_id: str, external_id: str | None, at: datetime) -> None:
+    """Remember what Scalekit said when it was asked at `at`, unless something newer was said of either; no other has this id any more.
+
+    The organization is known from now on.
+    """
+    locks.hold(session, [("external ids",)])  # one at a time: two who give one id to two organizations would not see each other
+    know(session, organization_id, at)
+    session.execute(_SET_EXTERNAL_ID, {"its_id": organization_id, "external_id": external_id, "at": at})

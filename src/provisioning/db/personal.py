@@ -13,7 +13,20 @@ from sqlalchemy.orm import Session
 from provisioning.accounts import email_key
 from provisioning.bodies import Json, words
 from provisioning.db.deliveries import UNUSUAL
-from provisioning.db.models import BLANK, changes, deliveries, directory_users, local_roles, memberships, reconcile_runs, role_grants, users
+from provisioning.db.models import (
+    BLANK,
+    application_ids,
+    changes,
+    deliveries,
+    directory_users,
+    hook_dead_letters,
+    hook_lanes,
+    local_roles,
+    memberships,
+    reconcile_runs,
+    role_grants,
+    users,
+)
 from provisioning.db.repository import dialect
 from provisioning.db.session import LOCK_SECONDS, Database
 from provisioning.merge import Key
@@ -219,6 +232,9 @@ _BY_ACCOUNT: Mapping[Table, ColumnElement[Any]] = {
     users: users.c.id,
     role_grants: role_grants.c.user_id,
     local_roles: local_roles.c.user_id,
+    application_ids: application_ids.c.user_id,
+    hook_lanes: hook_lanes.c.subject_id,
+    hook_dead_letters: hook_dead_letters.c.subject_id,
     changes: changes.c.user_id,
 }
 _BY_RECORD: Mapping[Table, ColumnElement[Any]] = {
@@ -227,7 +243,8 @@ _BY_RECORD: Mapping[Table, ColumnElement[Any]] = {
     deliveries: deliveries.c.subject_id,
 }
 _TABLES = (*_BY_ACCOUNT, *_BY_RECORD)
-_ROWS = (memberships, role_grants, local_roles, directory_users, users)  # in the order that foreign keys want
+# In the order that foreign keys want. Lanes stay, which hold ids: there hooks are told of the erasure, and not beside a message under way.
+_ROWS = (memberships, role_grants, local_roles, application_ids, hook_dead_letters, directory_users, users)
 _BLANKED = {
     "type": BLANK,
     "cause": "operator",

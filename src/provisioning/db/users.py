@@ -39,6 +39,11 @@ _FOUND = union(
     ),
 )
 
+_email = keys("organization_id", "email_key")
+_WITH_EMAILS = select(users.c.organization_id, users.c.email_key, users.c.id).join(
+    _email, (users.c.organization_id == _email.c.organization_id) & (users.c.email_key == _email.c.email_key)
+)
+
 _KEYS = (
     select(users.c.id)
     .where(users.c.organization_id == bindparam("of_organization"), users.c.id > bindparam("after", type_=Name))
@@ -81,6 +86,14 @@ def candidates(session: Session, sought: Iterable[tuple[str, str, str]], also: I
     stored = USERS.read(session, found)
     everybody = behind(session, found)
     return {key: Candidate(key.id, stored[key]["email_key"], everybody[key]) for key in found}
+
+
+def with_emails(session: Session, emails: Iterable[Key]) -> Mapping[Key, list[str]]:
+    """The ids of the users with these e-mails, by e-mail key, in their order."""
+    result: defaultdict[Key, list[str]] = defaultdict(list)
+    for organization_id, key, id_ in session.execute(_WITH_EMAILS, as_keys(emails)):
+        result[Key(organization_id, key)].append(id_)
+    return {key: sorted(ids) for key, ids in result.items()}
 
 
 def behind(session: Session, found: Iterable[Key]) -> Mapping[Key, list[DirectoryUser]]:

@@ -35,9 +35,10 @@ class State(StrEnum):
 
 
 class Organization(Record):
-    """A customer; `sso` is whether its connection is on."""
+    """A customer; `external_id` is what the application calls it, `sso` whether its connection is on."""
 
     name: str
+    external_id: str | None = None
     sso: bool = False
 
 

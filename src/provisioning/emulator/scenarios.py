@@ -27,7 +27,7 @@ class Scenario:
 
 def sample(parts: Parts) -> None:
     """The company that is there from the first start on: Okta, five departments, an administrator."""
-    organization = parts.structure.add_organization(SAMPLE)
+    organization = parts.structure.add_organization(SAMPLE, external_id=SAMPLE.lower())
     directory = parts.structure.add_directory(organization.id, Provider.OKTA)
     fill(parts, Job("sample"), directory.id, _staff(organization, 12))
     parts.structure.map_role(parts.company.group("Engineering", directory.id).id, "admin")

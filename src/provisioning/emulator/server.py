@@ -114,7 +114,7 @@ class Emulator:
         )
         self._api = grpc.server(ThreadPoolExecutor(CALLS_AT_ONCE, "emulator"), interceptors=[Gate(self.tokens, self.faults)])
         self._api_port: int = self._api.add_insecure_port("127.0.0.1:0")
-        add_OrganizationServiceServicer_to_server(Organizations(self.portal, self.faults), self._api)
+        add_OrganizationServiceServicer_to_server(Organizations(self.company, self.portal, self.faults), self._api)
         add_DirectoryServiceServicer_to_server(Directories(self.company, self.faults), self._api)
         add_EventsServiceServicer_to_server(History(self.company), self._api)
         self._started: Future[None] = Future()

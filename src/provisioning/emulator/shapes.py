@@ -36,7 +36,7 @@ def version(parts: Parts) -> int:
 def organization(parts: Parts, each: Organization) -> Json:
     """A customer with its directories."""
     directories = [directory(parts, one) for one in parts.company.directories(each.id)]
-    return {"id": each.id, "name": each.name, "sso": each.sso, "directories": directories}
+    return {"id": each.id, "name": each.name, "external_id": each.external_id, "sso": each.sso, "directories": directories}
 
 
 def directory(parts: Parts, each: Directory) -> Json:

@@ -15,12 +15,21 @@ class Structure:
     def __init__(self, company: Company) -> None:
         self._company = company
 
-    def add_organization(self, name: str, organization_id: str | None = None) -> Organization:
+    def add_organization(self, name: str, organization_id: str | None = None, *, external_id: str | None = None) -> Organization:
         """A customer; no event."""
         with self._company.changing() as change:
             if any(name == each.name for each in self._company.organizations()):
                 raise Conflict(f"There is an organization {name} already.")
-            return change.put(Organization(id=organization_id or self._company.ticks.id("org"), name=name))
+            self._free_external_id(external_id)
+            return change.put(Organization(id=organization_id or self._company.ticks.id("org"), name=name, external_id=external_id))
+
+    def set_external_id(self, organization: str, external_id: str | None) -> Organization:
+        """What the application calls it from now on, or nothing; no event."""
+        with self._company.changing() as change:
+            found = self._company.organization(organization)
+            if external_id != found.external_id:
+                self._free_external_id(external_id)
+            return change.put(found.model_copy(update={"external_id": external_id}))
 
     def delete_organization(self, organization: str) -> Organization:
         """With everything in it, and as silently as a directory: from now on the API knows no such organization."""
@@ -135,6 +144,10 @@ class Structure:
         if found.enabled is on:
             raise Conflict(f"The directory {found.id} is {'enabled' if on else 'disabled'} already.")
         return found.model_copy(update={"enabled": on, "updated_at": self._company.ticks.time()})
+
+    def _free_external_id(self, external_id: str | None) -> None:
+        if external_id is not None and any(external_id == each.external_id for each in self._company.organizations()):
+            raise Conflict(f"Another organization has the external id {external_id}.")
 
     def _free(self, directory_id: str, name: str) -> None:
         if any(name == each.name for each in self._company.groups(directory_id)):

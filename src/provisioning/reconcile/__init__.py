@@ -141,7 +141,7 @@ class Reconciler:
         sweep = Sweep(reader, applying, lease, margin)
         ending: _Ending | None = None
         try:
-            Reconciliation(lease, applying, sweep, self._settings).perform()
+            Reconciliation(lease, applying, reader, sweep, self._settings).perform()
         except (Stopping, runs.LeaseLost, Unavailable, Contended):
             raise
         except Cancelled as cancelled:

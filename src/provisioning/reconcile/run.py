@@ -7,6 +7,7 @@ from functools import partial
 from itertools import chain, islice
 
 from sqlalchemy.orm import Session
+from structlog import get_logger
 
 from provisioning.db import inbox, known, organizations, runs
 from provisioning.db.known import KnownDirectory, Present, Strength
@@ -25,11 +26,12 @@ from provisioning.drift import (
     is_touched,
     unsettled,
 )
-from provisioning.errors import UnknownOrganization
+from provisioning.errors import ScalekitError, UnknownOrganization
 from provisioning.reconcile.applying import Applying
 from provisioning.reconcile.guard import Missing, Situation, named, proposed_ids
 from provisioning.reconcile.lease import Lease
 from provisioning.reconcile.sweep import AT_ONCE, Seen, Sweep
+from provisioning.scalekit.directories import DirectoryReader
 from provisioning.settings import Settings
 
 ROUNDS = 3  # so often, at most, is a run made again because an old event was handled meanwhile
@@ -38,6 +40,8 @@ CLOCKS_DIFFER = timedelta(minutes=5)  # two replicas', at most
 LAST_RETRY = 28 * 3600 * 10**9  # nanoseconds after an event: Scalekit's longest schedule, rounded up
 
 _NOTHING: frozenset[str] = frozenset()
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,11 @@ class _End:
 class Reconciliation:
     """A run under way."""
 
-    def __init__(self, lease: Lease, applying: Applying, sweep: Sweep, settings: Settings) -> None:
+    def __init__(self, lease: Lease, applying: Applying, reader: DirectoryReader, sweep: Sweep, settings: Settings) -> None:
         self._lease = lease
         self._run = lease.run
         self._applying = applying
+        self._reader = reader
         self._sweep = sweep
         self._settings = settings
         self._organization_id = lease.run.organization_id
@@ -77,9 +82,22 @@ class Reconciliation:
 
         Raises a ScalekitError, ClockOff, Unavailable, Interrupted, LeaseLost: what was applied by then stays.
         """
+        if not self._run.dry_run:
+            self._follow_external_id()
         for left in reversed(range(ROUNDS)):
             if self._round(last=not left):
                 return
+
+    def _follow_external_id(self) -> None:
+        """Keep what the application calls the organization now, if Scalekit says; the run goes on without."""
+        at = datetime.now(UTC)
+        try:
+            said = self._reader.organization()
+        except ScalekitError as failure:
+            log.info("external_id_not_followed", organization_id=self._organization_id, vendor_message=failure.vendor_message)
+            return
+        if said.external_id != self._applying.read(partial(organizations.external_id, organization_id=self._organization_id)):
+            self._applying.write(lambda session: organizations.set_external_id(session, said.id, said.external_id, at))
 
     def _round(self, *, last: bool) -> bool:
         """Whether that was all: an old event may have been handled while the directories were read."""

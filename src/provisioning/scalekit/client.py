@@ -15,7 +15,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
-from provisioning.directory import Feature, PortalLink
+from provisioning.directory import Feature, Organization, PortalLink
 from provisioning.errors import (
     ScalekitError,
     ScalekitNotConfigured,
@@ -24,6 +24,7 @@ from provisioning.errors import (
     ScalekitUnavailable,
     UnknownOrganization,
 )
+from provisioning.scalekit.organizations import By, get_organization
 from provisioning.scalekit.pace import Pace
 from provisioning.settings import Settings
 
@@ -131,6 +132,12 @@ class ScalekitClient:
         self._credentials()
         self.pace.pass_by()
         return await self._call(partial(self._portal_link, organization_id, features))
+
+    async def organization(self, by: By, text: str) -> Organization:
+        """The organization that is called so, by either of its ids. Raises a ScalekitError: design.md, Failures."""
+        self._credentials()
+        self.pace.pass_by()
+        return await self._call(lambda: self.call("GetOrganization", lambda vendor: get_organization(vendor, by, text)))
 
     def close(self) -> None:
         """Cuts the connection: a call that waits for the API ends, one that waits for a token when it times out."""

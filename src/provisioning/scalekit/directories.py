@@ -9,10 +9,11 @@ from math import isfinite
 from typing import Any, TypeVar
 
 from provisioning.bodies import SECRET_KEYS, Json
-from provisioning.directory import Directory, ListedGroup, ListedUser
+from provisioning.directory import Directory, ListedGroup, ListedUser, Organization
 from provisioning.errors import ScalekitError, ScalekitRefused, ScalekitUnavailable
 from provisioning.scalekit.client import CALLING, Failure, ScalekitClient
 from provisioning.scalekit.clock import read_clock
+from provisioning.scalekit.organizations import get_organization
 
 T = TypeVar("T")
 Rest = Callable[[float], None]
@@ -37,6 +38,11 @@ class DirectoryReader:
     def clock(self) -> tuple[int, float]:
         """Scalekit's time (nanoseconds since 1970, whole seconds), and by how many seconds ours is ahead of it. Raises a ScalekitError."""
         return self._again(self._clock)
+
+    def organization(self) -> Organization:
+        """The organization itself, asked for once: a run can do without. Raises a ScalekitError."""
+        self._client.pace.wait(self._rest)
+        return self._client.call("GetOrganization", lambda vendor: get_organization(vendor, "id", self._organization_id))
 
     def directories(self) -> list[Directory]:
         """The organization's directories, the disabled ones too. Raises UnknownOrganization and every other ScalekitError."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any, Generic, TypeVar
 
 from provisioning.bodies import Json
@@ -11,12 +12,14 @@ from provisioning.errors import ScalekitError, ScalekitRefused
 from provisioning.events import Delivery, parse
 from provisioning.scalekit.client import CALLING
 from provisioning.scalekit.directories import PAGE_SIZE, DirectoryReader, struct_json
+from provisioning.scalekit.organizations import get_organization
 
 T = TypeVar("T")
 
 MOST_PAGES = 50  # of each list: enough to judge by
 SMALL_PAGE, SMALL_PAGES = 10, 3  # together as many as one page of PAGE_SIZE
 EVENTS_A_PAGE = 100  # the most that the API gives
+SAME, NOT_FOUND = "the same", "NOT_FOUND"
 
 _ENVELOPE = ("spec_version", "id", "type", "occurred_at", "environment_id", "organization_id", "object", "data")
 
@@ -29,6 +32,14 @@ class Listing(Generic[T]):
     pages: int
     whole: bool
     failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenOrganization:
+    """An organization, asked for by itself: what came of asking by its external id, if it has one, and by one that is made up."""
+
+    by_external_id: str | None
+    by_made_up: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +97,24 @@ class RealityReader(DirectoryReader):
         users = self._users(directory_id, PAGE_SIZE, most=MOST_PAGES)
         return SeenDirectory(self.directory(directory_id), users, groups, [each.id for each in again.entries], small, unsized, refuses_more)
 
+    def called(self) -> SeenOrganization:
+        """The organization by both of its ids, and by one that nobody has. Raises a ScalekitError."""
+        said = self.organization()
+        by_external_id = self._status_of(said.external_id) if said.external_id is not None else None
+        return SeenOrganization(by_external_id, self._status_of(f"provisioning-check-{token_hex(16)}"))
+
     def events(self) -> Listing[SeenEvent]:
         """The organization's directory events, newest first, up to MOST_PAGES."""
         return self._listing(self._events_page, MOST_PAGES)
+
+    def _status_of(self, external_id: str) -> str:
+        """What comes of asking for an organization by this external id: a status, or a word of ours."""
+        self._client.pace.wait(self._rest)
+        try:
+            found = self._client.call("GetOrganization", lambda vendor: get_organization(vendor, "external_id", external_id))
+        except ScalekitError as error:
+            return _status(error) or str(error)
+        return SAME if found.id == self._organization_id else "another organization"
 
     def _refuses(self, directory_id: str, page_size: int) -> bool:
         try:

@@ -29,6 +29,7 @@ from provisioning.settings.values import (
     HttpsOrigin,
     Interval,
     KeySetUrl,
+    Networks,
     Origins,
     Patience,
     Scope,
@@ -181,6 +182,9 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Hosts = _variable(
         "PROVISIONING_ALLOWED_HOSTS", "", "Host names that requests may be for; none: any.", "provisioning.example.com"
+    )
+    hook_networks: Networks = _variable(
+        "PROVISIONING_HOOK_NETWORKS", "", "Private networks that hooks may lead to; none: public addresses only.", "10.0.0.0/8"
     )
     metrics_public: bool = _variable("PROVISIONING_METRICS_PUBLIC", "false", "Whether /metrics is open to everybody.", "false")
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
@@ -178,6 +178,13 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost"
 
 
+def _network(text: object) -> object:
+    try:
+        return ip_network(text) if isinstance(text, str) else text
+    except ValueError:
+        raise ValueError("is not a network: an address, a slash and a number of bits, such as 10.0.0.0/8") from None
+
+
 def _host_pattern(text: str) -> str:
     if not _HOST_PATTERN.fullmatch(text):
         raise ValueError("is not a host name without scheme and port (`*.` may stand before it)")
@@ -211,6 +218,7 @@ WebhookSecrets = Annotated[tuple[Annotated[SecretStr, AfterValidator(_webhook_se
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_words)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host_pattern)], ...], BeforeValidator(_words)]
+Networks = Annotated[tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...], BeforeValidator(_words)]
 Duration = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=365)), BeforeValidator(_duration)]
 Interval = Annotated[Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=365))] | None, BeforeValidator(_interval)]
 Patience = Annotated[Annotated[timedelta, Field(ge=timedelta(0))] | None, BeforeValidator(_patience)]

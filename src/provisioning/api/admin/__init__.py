@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from provisioning.api.admin import deliveries, directories, elsewhere, groups, login, organizations, overview, people, runs
+from provisioning.api.admin import deliveries, directories, elsewhere, groups, hooks, login, organizations, overview, people, runs
 
 router = APIRouter(include_in_schema=False)
-for part in (login, overview, deliveries, organizations, people, groups, directories, runs, elsewhere):
+for part in (login, overview, deliveries, organizations, people, groups, directories, runs, hooks, elsewhere):
     router.include_router(part.router)

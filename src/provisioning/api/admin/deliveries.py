@@ -1,9 +1,10 @@
 """What was received: found by what it is about, looked into, replayed and dismissed."""
 
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BeforeValidator, ValidationError
@@ -68,10 +69,25 @@ class AskedDeliveries(AskedList):
         return {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """A list as it was asked for, and what that means."""
+
+    asked: AskedDeliveries
+    wanted: Wanted
+
+
+async def _listing(parts: ServicesDep, asked: Annotated[AskedDeliveries, Query()]) -> _Listing:
+    wanted = asked.wanted()
+    organization_id = wanted.organization_id and await parts.organizations.resolve(wanted.organization_id)
+    return _Listing(asked, replace(wanted, organization_id=organization_id))
+
+
 @router.get("")
-def list_deliveries(request: Request, parts: ServicesDep, asked: Annotated[AskedDeliveries, Query()]) -> Response:
+def list_deliveries(request: Request, parts: ServicesDep, listing: Annotated[_Listing, Depends(_listing)]) -> Response:
     """Newest first."""
-    listed = inbox.deliveries(parts.database, asked.wanted(), PER_PAGE, asked.cursor)
+    asked = listing.asked
+    listed = inbox.deliveries(parts.database, listing.wanted, PER_PAGE, asked.cursor)
     following = listed.next_cursor and at("deliveries", **asked.again(), cursor=listed.next_cursor)
     outcomes = [outcome for outcome in Outcome if outcome is not Outcome.DUPLICATE]  # of which nothing is kept
     return page(request, "deliveries.html", asked=asked, deliveries=listed.data, following=following, outcomes=outcomes)

@@ -19,6 +19,8 @@ NOTICES = {
     "run-approved": Notice("Approved. The directories are read again, and what is still gone from them is removed."),
     "run-cancelled": Notice("Cancelled. What the run had changed by then stays."),
     "number-differs": Notice("That is not the number of people that would be deactivated. Nothing was approved.", True),
+    "retried": Notice("It is told again, with what followed about the same people."),
+    "nothing-retried": Notice("There is no such dead letter any more: somebody was quicker.", True),
     "replayed": Notice("Replayed: below is what became of it."),
     "dismissed": Notice("Dismissed: it no longer counts as needing attention."),
 }

@@ -12,6 +12,7 @@ from provisioning.api.admin.pages import ROOT, page
 from provisioning.api.admin.route import OperatorPage
 from provisioning.api.dependencies import ServicesDep
 from provisioning.db.deliveries import NEWEST, Wanted, page_of_deliveries
+from provisioning.db.reading.hooks import standings
 from provisioning.db.standing import troubled_runs, waiting_deliveries
 from provisioning.inbox import Outcome
 from provisioning.refused import remedy_of, since_accepted
@@ -25,7 +26,7 @@ router = APIRouter(prefix=ROOT, route_class=OperatorPage)
 
 @router.get("")
 def overview(request: Request, parts: ServicesDep, asked: Annotated[Asked, Query()]) -> Response:
-    """What failed, what was refused, which runs wait for somebody, and how fresh what is known is."""
+    """What failed, what was refused, which runs wait for somebody, whether the application is told, and how fresh what is known is."""
     now = datetime.now(UTC)
     with parts.database.reading() as session:
         waiting = waiting_deliveries(session)
@@ -36,6 +37,7 @@ def overview(request: Request, parts: ServicesDep, asked: Annotated[Asked, Query
         }
         accepted, refused = since_accepted(session)
         troubled = troubled_runs(session, now)
+        hooks = standings(session, now)
         organizations = some_organizations(session, None, ORGANIZATIONS)
     remedies = [(remedy_of(reason), number) for reason, number in refused.items()]
     return page(
@@ -47,6 +49,8 @@ def overview(request: Request, parts: ServicesDep, asked: Annotated[Asked, Query
         also_refused=[each for each in remedies if each[0].anybodys],
         troubled=troubled[:RUNS],
         more_runs=len(troubled) - RUNS,
+        hooks=hooks,
+        troubled_hooks=[each for each in hooks if each.troubled(now)],
         last_accepted=accepted,
         organizations=organizations.data,
         more_organizations=organizations.next_cursor is not None,

@@ -11,6 +11,7 @@ import typer
 from provisioning.cli.check.database import DATABASE_HINT, of_database, of_sqlite
 from provisioning.cli.check.deliveries import of_deliveries
 from provisioning.cli.check.finding import Finding, State, note, ok, warn, wrong
+from provisioning.cli.check.hooks import of_hooks
 from provisioning.cli.check.runs import of_runs
 from provisioning.cli.check.scalekit import of_scalekit
 from provisioning.cli.production import demo_secrets
@@ -72,7 +73,7 @@ def _of_database(settings: Settings) -> Iterator[Finding]:
         with closing(Database(url, writers=1, readers=1)) as database, database.reading() as session:
             found = [*of_database(session)]
             if not any(each.state is State.WRONG for each in found):  # without its tables there is nothing to ask
-                found += [*of_deliveries(session, now), *of_runs(session, now, settings.reconcile_interval)]
+                found += [*of_deliveries(session, now), *of_runs(session, now, settings.reconcile_interval), *of_hooks(session, now)]
         yield from found
     except Unavailable as error:
         yield wrong("database", f"{error}{DATABASE_HINT if str(error) == str(Unavailable()) else ''}")

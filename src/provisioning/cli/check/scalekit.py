@@ -59,5 +59,5 @@ def _of_keys(settings: Settings) -> Finding:
     try:
         number = asyncio.run(TokenVerifier(settings).fetch())
     except KeysUnavailable as error:
-        return wrong("tokens", f"{error} Until that is right, no visitor's token is good: is PROVISIONING_JWT_JWKS_URL?")
+        return wrong("tokens", f"{error} Until that is right, no visitor's token is good: is PROVISIONING_JWT_JWKS_URL where its keys are?")
     return ok("tokens", f"{number} {'key' if number == 1 else 'keys'} of the issuer to check visitors' tokens with")

@@ -165,4 +165,7 @@ class Control:
             raise ConfigurationError(f"{file} is no emulator's: start one with `provisioning emulator`.") from error
 
     def _nobody(self) -> ConfigurationError:
-        return ConfigurationError(f"No emulator runs in {self._folder}: start one with `provisioning emulator`, or name its --folder.")
+        from provisioning.cli import local  # noqa: PLC0415 (to drive an emulator it is not needed)
+
+        start = "./run" if local.program() == "./run" else "provisioning emulator"
+        return ConfigurationError(f"No emulator runs in {self._folder}: start one with `{start}`, or name its --folder.")

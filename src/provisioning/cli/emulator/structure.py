@@ -18,10 +18,36 @@ OfOrganization = Annotated[str | None, typer.Option(help="An organization's name
 Group = Annotated[str, typer.Argument(help="A group's name or id.")]
 
 
-@command(epilog=examples('provisioning emulator add-organization "Analytical Engines"'))
-def add_organization(context: typer.Context, name: str, as_json: AsJson = False) -> None:
+@command(
+    epilog=examples(
+        'provisioning emulator add-organization "Analytical Engines"',
+        "provisioning emulator add-organization Initech --external-id initech",
+    )
+)
+def add_organization(
+    context: typer.Context,
+    name: str,
+    external_id: Annotated[str | None, typer.Option(help="What the application calls it.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
     """A new customer, without a directory."""
-    act(context, "add-organization", {"name": name}, as_json=as_json)
+    act(context, "add-organization", {"name": name, **given(external_id=external_id)}, as_json=as_json)
+
+
+@command(
+    epilog=examples("provisioning emulator set-external-id Acme tenant-42", "provisioning emulator set-external-id Acme --none"),
+)
+def set_external_id(
+    context: typer.Context,
+    organization: Annotated[str, typer.Argument(help="Its name or id.")],
+    external_id: Annotated[str | None, typer.Argument(help="What the application calls it.", show_default=False)] = None,
+    none: Annotated[bool, typer.Option("--none", help="Nothing any more.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The application calls the customer so from now on; no event says so."""
+    if (external_id is None) is not none:
+        raise typer.BadParameter("Name an external id, or say --none.")
+    act(context, "set-external-id", {"organization": organization, "external_id": external_id}, as_json=as_json)
 
 
 @command(epilog=examples('provisioning emulator delete-organization "Analytical Engines"'))

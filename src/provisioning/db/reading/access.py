@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from provisioning.accounts import LOCAL, DirectoryUser, counting, from_group
 from provisioning.db.models import directories, directory_users, group_roles, groups, local_roles, memberships, role_grants, users
+from provisioning.db.reading.selection import application_id_of
 from provisioning.db.records import directory_user
 from provisioning.db.repository import as_keys, keys
 from provisioning.errors import NotFound
@@ -100,6 +101,7 @@ class Access:
 
     user_id: str
     organization_id: str
+    application_id: str | None
     active: bool
     since: datetime
     reason: Reason
@@ -115,7 +117,7 @@ def access_of(session: Session, organization_id: str, user_id: str) -> Access:
     rows = session.execute(USER, asked).mappings().all()
     if not rows:
         raise NotFound("This organization has no such user.")
-    active, since = rows[0]["user_active"], rows[0]["since"]
+    application_id, active, since = (rows[0][name] for name in ("application_id", "user_active", "since"))
     behind = _behind(rows)
     entered: Sequence[EnteredGroup] = ()
     held: Sequence[HeldRole] = ()
@@ -125,7 +127,7 @@ def access_of(session: Session, organization_id: str, user_id: str) -> Access:
         held = _roles(session.execute(ROLES, asked).mappings().all(), entered, mapped)
     else:
         kept = [KeptRole(**row) for row in session.execute(KEPT, asked).mappings()]
-    return Access(user_id, organization_id, active, since, _reason(behind, active=active), entered, held, kept, behind)
+    return Access(user_id, organization_id, application_id, active, since, _reason(behind, active=active), entered, held, kept, behind)
 
 
 def _behind(rows: Sequence[RowMapping]) -> list[PersonBehind]:
@@ -206,6 +208,7 @@ _user_id: BindParameter[str] = bindparam("user_id")
 # The user, once for each directory user behind it, or once.
 USER = (
     select(
+        application_id_of(users),
         users.c.active.label("user_active"),
         func.coalesce(users.c.deactivated_at, users.c.activated_at, users.c.created_at).label("since"),
         *(directory_users.c[name] for name in ("organization_id", "id", "user_id", "directory_id", "registers")),

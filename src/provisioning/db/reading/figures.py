@@ -4,14 +4,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, Text, bindparam, cast, exists, func, select, text
+from sqlalchemy import ColumnElement, ScalarSelect, Table, Text, bindparam, cast, exists, func, literal_column, select, text, union_all
 from sqlalchemy.orm import Session
 
-from provisioning.db.models import UtcTime, changes, directories, organizations, reconcile_runs, users
+from provisioning.db.models import UtcTime, changes, directories, hook_dead_letters, hook_lanes, hooks, organizations, reconcile_runs, users
 from provisioning.db.runs import APPROVE_WITHIN, State
 from provisioning.db.standing import last_accepted, stuck_runs, waiting_deliveries
 
 LOSSES_WITHIN = timedelta(minutes=10)
+COUNTED = 1_000  # of what waits for hooks: it may be everybody
 
 
 def _figure(help_: str) -> Any:
@@ -39,6 +40,10 @@ class Figures:
     shrinking_organizations: int = _figure(
         "Organizations that lost more than PROVISIONING_MAX_DEACTIVATION_SHARE of their active users by webhooks within 10 minutes."
     )
+    failing_hooks: int = _figure("Hooks that could not be told anything since their last failure.")
+    waiting_hook_lanes: int = _figure(f"Of how many people, groups and directories hooks have yet to be told, up to {COUNTED:,}.")
+    oldest_hook_lane_timestamp_seconds: float | None = _figure("Since when the one of them waits that has waited longest.")
+    hook_dead_letters: int = _figure(f"Messages to hooks that were given up, up to {COUNTED:,}.")
 
 
 def read(session: Session, now: datetime, *, share: float, floor: int) -> Figures:
@@ -47,6 +52,7 @@ def read(session: Session, now: datetime, *, share: float, floor: int) -> Figure
     failed, dead = (waiting[each].number if each in waiting else 0 for each in ("failed", "dead_lettered"))
     standing = session.execute(_STANDING, {"lapsed": now - APPROVE_WITHIN}).mappings().one()
     drift = session.execute(_DRIFT).mappings().one()
+    of_hooks = session.execute(_HOOKS).mappings().one()
     asked = {"since": now - LOSSES_WITHIN, "share": share, "floor": floor}
     return Figures(
         last_accepted_timestamp_seconds=_seconds(last_accepted(session)),
@@ -60,6 +66,11 @@ def read(session: Session, now: datetime, *, share: float, floor: int) -> Figure
         drifted_records=int(drift["records"] or 0),
         oldest_complete_as_of_timestamp_seconds=None if drift["oldest"] is None else drift["oldest"] / 1e9,
         shrinking_organizations=session.execute(_SHRINKING, asked).scalar_one(),
+        failing_hooks=of_hooks["failing"],
+        waiting_hook_lanes=of_hooks["waiting"],
+        # What somebody has claimed is due when that is over.
+        oldest_hook_lane_timestamp_seconds=_seconds(of_hooks["oldest"] if of_hooks["oldest"] and of_hooks["oldest"] < now else None),
+        hook_dead_letters=of_hooks["dead"],
     )
 
 
@@ -120,3 +131,29 @@ _lost = (
 )
 _left = select(func.count()).where(users.c.organization_id == _lost.c.organization_id, users.c.active).scalar_subquery()
 _SHRINKING = select(func.count()).select_from(_lost).where(_lost.c.people > bindparam("share") * (_lost.c.people + _left))
+
+
+def _up_to(table: Table) -> Any:
+    return select(func.count()).select_from(select(literal_column("1")).select_from(table).limit(COUNTED).subquery())
+
+
+def _of_each_hook(statement: Any) -> Any:
+    return select(statement.limit(1).correlate(hooks).scalar_subquery().label("since")).select_from(hooks)
+
+
+_lane = hook_lanes.c
+_lanes_of_hook = [
+    select(_lane.due_at).where(_lane.hook_id == hooks.c.id, _lane.priority == priority).order_by(_lane.due_at) for priority in (0, 1)
+]
+_not_in_lanes_yet = select(changes.c.recorded_at).where(changes.c.position > hooks.c.position).order_by(changes.c.position)
+_since = union_all(
+    *(_of_each_hook(each) for each in (*_lanes_of_hook, _not_in_lanes_yet)),
+    # One that failed is due later and later.
+    select(func.min(_lane.failing_since)).where(text("failing_since IS NOT NULL")),
+).subquery("since")
+_HOOKS = select(
+    _number(select(func.count()).select_from(hooks).where(hooks.c.failing_since.is_not(None)), "failing"),
+    _number(_up_to(hook_lanes), "waiting"),
+    select(func.min(_since.c.since, type_=UtcTime())).scalar_subquery().label("oldest"),
+    _number(_up_to(hook_dead_letters), "dead"),
+)

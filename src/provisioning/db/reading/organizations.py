@@ -14,6 +14,7 @@ class Organization:
     """A customer's organization; `complete_as_of` (nanoseconds since 1970) is its mark, the start of its last complete reconcile."""
 
     id: str
+    external_id: str | None
     active_users: int
     complete_as_of: int | None
     last_event_at: datetime | None
@@ -33,7 +34,13 @@ _LAST_EVENT = (
     .scalar_subquery()
 )
 PAGE = (
-    select(organizations.c.id, _ACTIVE_USERS.label("active_users"), organizations.c.complete_as_of, _LAST_EVENT.label("last_event_at"))
+    select(
+        organizations.c.id,
+        organizations.c.external_id,
+        _ACTIVE_USERS.label("active_users"),
+        organizations.c.complete_as_of,
+        _LAST_EVENT.label("last_event_at"),
+    )
     .where(organizations.c.id > bindparam("after"))
     .order_by(organizations.c.id)
     .limit(bindparam("limit"))

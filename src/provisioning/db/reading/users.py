@@ -46,6 +46,7 @@ class User:
 
     id: str
     organization_id: str
+    application_id: str | None
     email: str | None
     name: str | None
     given_name: str | None
@@ -69,6 +70,7 @@ class Summary:
     email: str | None
     name: str | None
     active: bool
+    application_id: str | None
     groups: Sequence[GroupName]
     roles: Sequence[str]
 
@@ -82,6 +84,7 @@ class UserFilter:
     group_id: str | None = None
     role: str | None = None
     directory_user_id: str | None = None
+    application_id: str | None = None
 
     @property
     def contradictory(self) -> bool:
@@ -99,6 +102,7 @@ class UserFilter:
             "group_id": self.group_id,
             "role": self.role,
             "directory_user_id": self.directory_user_id,
+            "application_id": self.application_id,
         }
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -113,12 +117,13 @@ def page_of_users(session: Session, organization_id: str, wanted: UserFilter, *,
 
 
 def users_meant(session: Session, organization_id: str, given: str, *, limit: int) -> list[User]:
-    """Return who is meant by our id, or else by a directory user's id, or else by an e-mail, which several may have."""
+    """Return who is meant by our id, or else by a directory user's id, or else by an e-mail, which several may have, or else by the
+    application's id."""
     if not is_id(given):
         return []
     with suppress(NotFound):
         return [one_user(session, organization_id, given)]
-    for wanted in (UserFilter(directory_user_id=given), UserFilter(email=given)):
+    for wanted in (UserFilter(directory_user_id=given), UserFilter(email=given), UserFilter(application_id=given)):
         if found := page_of_users(session, organization_id, wanted, after="", limit=limit):
             return found
     return []
@@ -150,16 +155,17 @@ def summaries(session: Session, wanted: Collection[Key]) -> dict[Key, Summary]:
     for organization_id, user_id, role in session.execute(_ROLES_OF_USERS, parameters):
         with_roles[Key(organization_id, user_id)].add(role)
     result = {}
-    for organization_id, id_, email, name, active in session.execute(_USERS, parameters):
+    for organization_id, id_, email, name, active, application_id in session.execute(_USERS, parameters):
         key = Key(organization_id, id_)
-        result[key] = Summary(id_, email, name, active, [each for _, each in sorted(in_groups[key].items())], sorted(with_roles[key]))
+        entered = [each for _, each in sorted(in_groups[key].items())]
+        result[key] = Summary(id_, email, name, active, application_id, entered, sorted(with_roles[key]))
     return result
 
 
 _wanted = keys("organization_id", "user_id")
-_USERS = select(*(users.c[name] for name in ("organization_id", "id", "email", "name", "active"))).join(
-    _wanted, and_(users.c.organization_id == _wanted.c.organization_id, users.c.id == _wanted.c.user_id)
-)
+_USERS: Select[Any] = select(
+    *(users.c[name] for name in ("organization_id", "id", "email", "name", "active")), selection.application_id_of(users)
+).join(_wanted, and_(users.c.organization_id == _wanted.c.organization_id, users.c.id == _wanted.c.user_id))
 _ROLES_OF_USERS = select(role_grants.c.organization_id, role_grants.c.user_id, role_grants.c.role).join(
     _wanted, and_(role_grants.c.organization_id == _wanted.c.organization_id, role_grants.c.user_id == _wanted.c.user_id)
 )

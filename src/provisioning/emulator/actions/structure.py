@@ -12,9 +12,20 @@ class AddOrganization(Action):
     """A customer."""
 
     name: Text
+    external_id: Text | None = None
 
     def do(self, parts: Parts) -> Json:
-        return shapes.organization(parts, parts.structure.add_organization(self.name))
+        return shapes.organization(parts, parts.structure.add_organization(self.name, external_id=self.external_id))
+
+
+class SetExternalId(Action):
+    """What the application calls it; null for nothing."""
+
+    organization: Reference
+    external_id: Text | None
+
+    def do(self, parts: Parts) -> Json:
+        return shapes.organization(parts, parts.structure.set_external_id(self.organization, self.external_id))
 
 
 class DeleteOrganization(Action):
