@@ -41,7 +41,7 @@ class Cost:
     """Steps that read a big table, or an organization, from end to end."""
 
 
-@pytest.fixture(scope="module", params=("sqlite", "postgresql"))
+@pytest.fixture(scope="module", params=(pytest.param("sqlite", marks=pytest.mark.proof), "postgresql"))
 def full(request: pytest.FixtureRequest) -> Iterator[Database]:
     """An organization of ten thousand among others, with the statistics that a server in use has; the tests only read."""
     databases: Databases = request.getfixturevalue(f"{request.param}_databases")

@@ -261,7 +261,7 @@ class Story:
                 self._desk.hear(*self._undelivered)
 
 
-EXAMPLES = settings().max_examples // 25  # each is a history with several runs over the wire: 4 for a change, 40 among the proofs
+EXAMPLES = max(2, settings().max_examples // 25)  # each is a history with several runs over the wire: 2 for a change, 40 among the proofs
 
 
 @pytest.mark.parametrize("margin", [timedelta(0), timedelta(minutes=15)], ids=["mark at once", "mark as usual"])
