@@ -24,7 +24,7 @@ ending_key = pytest.StashKey[ExitStack]()
 server_key = pytest.StashKey[postgres.Server]()
 
 # A run for a change repeats its examples, so that it fails for what the change did; with --proofs Hypothesis goes on looking.
-hypothesis.settings.register_profile("change", max_examples=30, deadline=None, print_blob=True, derandomize=True, database=None)
+hypothesis.settings.register_profile("change", max_examples=20, deadline=None, print_blob=True, derandomize=True, database=None)
 hypothesis.settings.register_profile("proofs", deadline=None, print_blob=True, max_examples=1000)
 
 

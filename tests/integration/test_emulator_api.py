@@ -190,6 +190,7 @@ def test_a_directorys_people_are_gone_through_once_however_many_pages_are_read(
     assert (look(), look(), walks) == (201, 201, [directory.id])
 
 
+@pytest.mark.proof
 def test_whoever_stays_is_listed_once_while_others_come_and_go(emulator: Emulator, api: Api, directory: Directory) -> None:
     """A page begins behind the last id of the one before, even when that one is gone; newcomers come last."""
     everybody = [user.id for user in crowd(emulator, directory, 5000)]

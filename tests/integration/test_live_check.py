@@ -119,6 +119,7 @@ def test_what_every_fault_of_a_list_and_of_the_clock_changes_is_known() -> None:
     assert set(TOLD) == {(door, fault) for door in doors for fault in KNOWN[door]}
 
 
+@pytest.mark.proof
 @on_sqlite
 def test_each_fault_is_told(check: Check, emulator: Emulator) -> None:
     """Where it differs, with what that changes, and exit code 1; nothing else is said to differ."""
