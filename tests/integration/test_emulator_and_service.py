@@ -145,7 +145,7 @@ def emulator(database_url: str, tmp_path: Path) -> Iterator[Emulator]:
 
 
 @pytest.mark.parametrize("database_url", ["postgresql", pytest.param("sqlite", marks=pytest.mark.proof)], indirect=True)
-@pytest.mark.parametrize("people", [150, pytest.param(2000, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("people", [60, pytest.param(2000, marks=pytest.mark.proof)])
 def test_a_shuffled_duplicated_lossy_first_sync_ends_equal(emulator: Emulator, people: int) -> None:
     """Over HTTP, signed: a tenth of the deliveries twice, a tenth of the attempts lost, all held back for a random time."""
     emulator.deliveries.switch({"duplicates": 0.1, "reorder": 2, "drop": 0.1})

@@ -231,6 +231,7 @@ def test_updated_at_moves_only_when_something_changed(database: Database) -> Non
         assert after["created_at"] == first["created_at"]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=pytest.mark.proof), "sqlite"], indirect=True)
 def test_one_event_and_ten_thousand_travel_the_same_way(database: Database) -> None:
     """A batch beyond any limit on parameters, of which memberships alone have 80,000: 1,500 people in 500 groups, one of them in all."""
