@@ -84,7 +84,7 @@ def _measure_room(database: Database, people: int) -> None:
 
 def _room(database: Database) -> int:
     if database.dialect == "postgresql":
-        with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        with database.engine.execution_options(begin="none").connect() as connection:
             connection.execute(text("VACUUM ANALYZE changes"))
             return int(connection.execute(text("SELECT pg_total_relation_size('changes')")).scalar_one())
     sizes = []

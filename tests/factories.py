@@ -13,6 +13,7 @@ from provisioning.changes import Cause, CauseKind
 from provisioning.db import changes
 from provisioning.db.models import deliveries, directories, directory_users, groups, memberships, role_grants, users
 from provisioning.db.reading.users import UserFilter, page_of_users
+from provisioning.db.repository import Writes
 from provisioning.db.session import Database
 from provisioning.events import Delivery, rfc3339
 from provisioning.inbox import Inbox, Receipt
@@ -131,8 +132,9 @@ def show_again(database: Database, *user_ids: str, organization_id: str = ORGANI
     keys = [Key(organization_id, user_id) for user_id in user_ids]
     cause = Cause(CauseKind.OPERATOR, operator)
     now = datetime.now(UTC)
+    writes = Writes()
     with database.writing() as session:
-        changes.record(session, show_anew(session, dict.fromkeys(keys, cause), now, regrouped=set(keys)), now)
+        changes.record(session, show_anew(session, dict.fromkeys(keys, cause), now, regrouped=set(keys), writes=writes), now, writes)
 
 
 _OURS = ("created_at", "updated_at", "deactivated_at", "activated_at")

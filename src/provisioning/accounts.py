@@ -5,6 +5,7 @@ Several directory users can stand behind one user; a user never leaves its organ
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from unicodedata import normalize
 
 from provisioning.bodies import Json
@@ -22,9 +23,9 @@ def email_key(email: str | None) -> str | None:
     return normalize("NFC", email.strip().lower()) or None if email else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DirectoryUser:
-    """A directory user, and what its registers come to."""
+    """A directory user, and what its registers come to; what is asked for again and again is worked out once."""
 
     key: Key
     registers: Registers
@@ -50,7 +51,7 @@ class DirectoryUser:
         """Whether the directory says that it is gone."""
         return self._value(DELETED) is True
 
-    @property
+    @cached_property
     def active(self) -> bool:
         """Whether the directory lets this person in: an `active` never written reads as true unless the record is deleted."""
         return not self.deleted and self._value("active") is not False
@@ -61,17 +62,17 @@ class DirectoryUser:
         said = self.registers.get(DELETED) if self.deleted else self.registers.get("active", self.registers.get(DELETED))
         return said.version.occurred_at if said else None
 
-    @property
+    @cached_property
     def group_ids(self) -> frozenset[str]:
         """The groups it is in, as its directory says."""
         return self._named("groups", "id")
 
-    @property
+    @cached_property
     def roles(self) -> frozenset[str]:
         """The roles that its organization's mapping gives it."""
         return self._named("roles", "role_name")
 
-    @property
+    @cached_property
     def version(self) -> Version | None:
         """How fresh it is."""
         return newest(self.registers)

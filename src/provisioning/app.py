@@ -1,5 +1,6 @@
 """The HTTP composition root: makes every part and wires them, decides nothing. Neither the database nor Scalekit is asked at the start."""
 
+import gc
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     Raises ConfigurationError.
     """
+    alone = settings is None  # nothing else lives in this process
     if settings is None:
         settings = load_settings()
         if not structlog.is_configured():
@@ -91,6 +93,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         services.hooks.start()
         if chosen.reconcile_interval and not services.scalekit.configured:
             log.warning("not_reconciling", reason="PROVISIONING_RECONCILE_INTERVAL is set, and SCALEKIT_… credentials are not.")
+        if alone:
+            _spare_the_collector()
         with _told_of_the_end(services.feed.stop, services.roles.stop):
             yield
         # The connections have drained: no delivery can come any more.
@@ -113,6 +117,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 max_requests=settings.max_waiting_deliveries + OTHER_REQUESTS,
                 allowed_hosts=settings.allowed_hosts,
             ),
+            *([] if traced else [Middleware(webhooks.Straight)]),
         ],
         # Its metrics carry nothing that /metrics lacks; its logs carry what exceptions say.
         telemetry={
@@ -127,11 +132,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,  # what a generated client calls the operation
     )
     problems.install(app)
-    docs.install(app)
     of_organizations = (organizations, users, access, groups, roles, application_ids, history, directories, reconciliations, portal)
     for part in (webhooks, *of_organizations, changes, cors, embed, deliveries, health, metrics, admin):
         app.include_router(part.router)
+    docs.install(app)
     return app
+
+
+def _spare_the_collector() -> None:
+    """Have Python's cycle collector leave alone what lives as long as the process. It took a third of the time of every request: what a
+    batch holds while it waits for its commit is enough to have all of it searched, again and again, and is no cycle.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from base64 import b64encode
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, pairwise
-from json import dumps, loads
+from json import JSONDecoder, dumps, loads
+from math import isinf
 from sys import float_info
 from typing import Literal, TypeAlias
 
@@ -17,24 +18,27 @@ MAX_DEPTH = 64
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What was sent: the `document`, unless an `error` says why it is none, and the `payload` that may be kept of it."""
+    """What was sent: the `document`, unless an `error` says why it is none, and the `payload` that may be kept of it. Only of an `odd`
+    one `problem` may have something to say.
+    """
 
     document: Json
     payload: bytes
     error: str | None = None
+    odd: bool = False
 
 
 def read(raw: bytes) -> Body:
     """Read bytes that anything may be in. Never raises; where nothing is dropped, the payload is what came, to the byte."""
     try:
         text = raw.decode()
-        document = _load(text)
+        document, odd = _load(text)
     except RecursionError:  # a reader's own limit, far beyond ours
         return Body(None, _scrubbed(text).encode(), _TOO_DEEP)
     except ValueError:
         return Body(None, raw, "The body is not JSON.")
     scrubbed = _scrubbed(text)
-    return Body(document, raw) if scrubbed == text else Body(_load(scrubbed), scrubbed.encode())
+    return Body(document, raw, odd=odd) if scrubbed == text else Body(_load(scrubbed)[0], scrubbed.encode(), odd=odd)
 
 
 def canonical(value: Json) -> str:
@@ -50,9 +54,29 @@ def digest(data: Json) -> str:
 _TOO_DEEP = f"The body is nested more than {MAX_DEPTH} levels deep."
 
 
-def _load(text: str) -> Json:
-    document: Json = loads(text, parse_int=_integer, parse_constant=_refuse)
-    return document
+def _load(text: str) -> tuple[Json, bool]:
+    """The document, and whether it is odd: no other can hold a NUL, a lone surrogate, a number that is too large, or too many levels."""
+    odd = "\\u" in text or text.count("{") + text.count("[") > MAX_DEPTH
+    try:
+        return _USUAL.decode(text), odd
+    except _TooLarge:
+        return _ANY.decode(text), True
+
+
+class _TooLarge(Exception):
+    """A number that no double can hold."""
+
+
+def _double(text: str) -> float:
+    if isinf(value := float(text)):
+        raise _TooLarge
+    return value
+
+
+def _small_integer(text: str) -> int:
+    if len(text) > 300:
+        raise _TooLarge
+    return int(text)
 
 
 def _integer(text: str) -> int | float:
@@ -62,6 +86,9 @@ def _integer(text: str) -> int | float:
 def _refuse(_: str) -> Json:
     raise ValueError("NaN and Infinity are not JSON")
 
+
+_USUAL = JSONDecoder(parse_int=_small_integer, parse_float=_double, parse_constant=_refuse)
+_ANY = JSONDecoder(parse_int=_integer, parse_constant=_refuse)
 
 _SUSPECT = re.compile(rf'"(?:{"|".join(sorted(SECRET_KEYS))})"\s*:', re.IGNORECASE)
 _TOKEN = re.compile(r'\s*(?:"(?:[^"\\]++|\\.?)*+"?|[^\s"\[\]{}:,]++|.)', re.DOTALL)  # with the white space before it; every text has them

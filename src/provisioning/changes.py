@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeAlias
 
 from provisioning.accounts import Shown
-from provisioning.bodies import Json, canonical
+from provisioning.bodies import Json
 from provisioning.merge import Key
 
 Values: TypeAlias = Mapping[str, Json]
@@ -164,7 +164,11 @@ def _differing(before: Values, after: Values) -> tuple[dict[str, Json], dict[str
 
 
 def _same(one: Json, other: Json) -> bool:
-    """As JSON: 1 is not true."""
-    if one is None or isinstance(one, str):
-        return one == other
-    return canonical(one) == canonical(other)
+    """As JSON: 1 is neither true nor 1.0."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return repr(one) == repr(other) if isinstance(one, float) else one == other  # 0.0 is not -0.0

@@ -16,7 +16,8 @@ from provisioning.changes import Cause, Change, ChangeType, newest_of, of_direct
 from provisioning.db import changes as log
 from provisioning.db import erased, organizations, records, users
 from provisioning.db.organizations import Entered
-from provisioning.db.repository import Row
+from provisioning.db.prepared import Row
+from provisioning.db.repository import Writes
 from provisioning.events import Event, EventType
 from provisioning.merge import Key, Kind, Registers, Write, fold
 from provisioning.people import Batch, Numbered
@@ -47,7 +48,7 @@ class Effect(Enum):
     ERASED = auto()  # it is about somebody who was erased here: nothing of it was taken in
 
 
-Writes: TypeAlias = dict[Key, list[Numbered]]
+Told: TypeAlias = dict[Key, list[Numbered]]
 ToRow: TypeAlias = Callable[[Key, Registers, datetime], Row]
 
 
@@ -68,7 +69,7 @@ def apply(
     now = datetime.now(UTC)
     entered = organizations.enter(session, held_by(events), now)
     gone = _erased(session, events, entered)
-    writes: defaultdict[Kind, Writes] = defaultdict(dict)
+    writes: defaultdict[Kind, Told] = defaultdict(dict)
     for number, event in enumerate(events):
         if gone and _subject(event) in gone:
             continue
@@ -78,11 +79,12 @@ def apply(
                 writes[write.kind].setdefault(write.key, []).append((number, write))
     directories = _settle(session, Kind.DIRECTORY, writes[Kind.DIRECTORY], records.directory_row, now)
     groups = _settle(session, Kind.GROUP, writes[Kind.GROUP], records.group_row, now)
-    people = Batch(session, writes[Kind.DIRECTORY_USER], link_users_by_email, now)
+    people = Batch(session, writes[Kind.DIRECTORY_USER], _disabled(entered, directories), link_users_by_email, now)
     happened = [change for each in directories for change in _of_directory(each, causes)]
     happened += [change for each in groups for change in _of_group(each, causes)]
-    happened += people.write(_flipped(session, happened), causes)
-    log.record(session, happened, now)
+    written = Writes()
+    happened += people.write(_flipped(session, happened), causes, written)
+    log.record(session, happened, now, written)
     won = people.won.union(*(each.won for each in chain(directories, groups)))
     effects = (Effect.NEWS if number in won else Effect.NOTHING for number in range(len(events)))
     return [Effect.ERASED if gone and _subject(event) in gone else effect for event, effect in zip(events, effects, strict=True)]
@@ -92,6 +94,13 @@ def _erased(session: Session, events: Iterable[Event], entered: Mapping[str, Ent
     """Whom the events are about that were erased. Who is being erased holds the organization alone, so this stays true."""
     about = {key for event in events if entered[event.organization_id].has_erased and (key := _subject(event))}
     return erased.among(session, about) if about else set()
+
+
+def _disabled(entered: Mapping[str, Entered], settled: Iterable["_Settled"]) -> set[Key]:
+    """The disabled directories, now that these have been settled. Who switches one holds its organization alone, so this stays true."""
+    disabled = set[Key]().union(*(each.disabled for each in entered.values()))
+    now = {each.key: each.after["enabled"] for each in settled}
+    return (disabled - now.keys()) | {key for key, enabled in now.items() if not enabled}
 
 
 def _subject(event: Event) -> Key | None:
@@ -122,17 +131,18 @@ class _Settled:
         return newest_of(causes[number] for number in self.won or {number for number, _ in self.told})
 
 
-def _settle(session: Session, kind: Kind, writes: Writes, to_row: ToRow, now: datetime) -> list[_Settled]:
+def _settle(session: Session, kind: Kind, writes: Told, to_row: ToRow, now: datetime) -> list[_Settled]:
     """Merge `writes` into the records of one table; returns those that are new or won something.
 
-    What is new is put there before anything is locked: whoever waits for a row to be made holds no lock on one that its maker may want.
+    All of it is locked, also what only loses: whoever puts somebody into a group, which is to name it, sees what becomes of the group
+    meanwhile, or is seen by who deletes it or maps it to roles.
     """
     repository = records.REPOSITORIES[kind]
-    known = repository.read(session, writes)
-    made = {key: fold({}, numbered) for key, numbered in writes.items() if key not in known}
+    stored = repository.lock(session, writes)
+    made = {key: fold({}, numbered) for key, numbered in writes.items() if key not in stored}
     rows = {key: to_row(key, merged, now) for key, (merged, _) in made.items()}
     inserted = repository.insert(session, rows.values())
-    stored = repository.lock(session, writes.keys() - inserted)
+    stored |= repository.lock(session, made.keys() - inserted)
     folded = {Key(*key): fold(records.registers(row), writes[Key(*key)]) for key, row in stored.items()}
     changed = [
         _Settled(key, stored[key], _aged(to_row(key, merged, now), stored[key]), won, writes[key])

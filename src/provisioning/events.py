@@ -110,7 +110,7 @@ def parse(delivery: Delivery, environment_id: str | None = None) -> Parsed:
         return Parsed(Envelope(), body.payload, error=body.error or "The body is not a JSON object.")
     envelope = _envelope(body.document)
     try:
-        event = _event(body.document, envelope, delivery.sent_at, environment_id)
+        event = _event(body.document, envelope, delivery.sent_at, environment_id, odd=body.odd)
     except Unreadable as error:
         return Parsed(envelope, body.payload, error=str(error))
     return Parsed(envelope, body.payload, event)
@@ -178,11 +178,11 @@ def _id(value: Json) -> str | None:
     return None
 
 
-def _event(document: dict[str, Json], envelope: Envelope, sent_at: int, environment_id: str | None) -> Event | None:
+def _event(document: dict[str, Json], envelope: Envelope, sent_at: int, environment_id: str | None, *, odd: bool) -> Event | None:
     type_ = _required("type", envelope.type)
     if type_ not in _DATA:
         return None
-    if problem := bodies.problem(document):
+    if odd and (problem := bodies.problem(document)):
         raise Unreadable(problem)
     kind = EventType(type_)
     event_id = _required("id", envelope.event_id)

@@ -18,7 +18,7 @@ from structlog import get_logger
 from provisioning.changes import Cause, CauseKind
 from provisioning.db import erased, organizations, runs
 from provisioning.db import inbox as rows
-from provisioning.db.repository import Row
+from provisioning.db.prepared import Row
 from provisioning.db.session import Database
 from provisioning.dispatcher import Effect, apply, held_by
 from provisioning.errors import Conflict, NotFound, NotReplayable, Unavailable
@@ -122,7 +122,7 @@ class Inbox:
     def receive(self, deliveries: Sequence[Delivery]) -> list[Receipt]:
         """Handle verified deliveries in one transaction; returns their receipts, in order, after its commit.
 
-        Raises Unavailable when the database cannot take them now. Nothing is stored then, and they have to be sent again.
+        Raises Unavailable when the database cannot take them now: they have to be sent again, and what is stored by then is a duplicate.
         """
         return self._handle([Letter(each, parse(each, self._environment_id)) for each in deliveries], _RECEIVED)
 
@@ -195,10 +195,9 @@ class Inbox:
             failure = describe(error)
         if len(letters) == 1:
             return self._commit(letters, manner, failure=failure)
-        # By halves, each in a transaction of its own: one bad event among 256 costs some 16 of them, and none waits with another's locks.
+        # Each once more in a transaction of its own: none waits with another's locks, and what fails only at its commit fails alone, too.
         log.warning("batch_taken_apart", error=failure, size=len(letters))
-        half = len(letters) // 2
-        return self._handle(letters[:half], manner) + self._handle(letters[half:], manner)
+        return [receipt for letter in letters for receipt in self._handle([letter], manner)]
 
     def _commit(self, letters: Sequence[Letter], manner: "_Manner", *, failure: str | None = None) -> list[Receipt]:
         """Handle `letters` in one transaction; given a `failure`, only record it."""

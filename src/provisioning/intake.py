@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Thread
-from time import sleep
+from time import monotonic, sleep
 from typing import TypeAlias
 
 from structlog import get_logger
@@ -20,8 +20,10 @@ from provisioning.events import Delivery
 from provisioning.inbox import MAX_BATCH_BYTES, Receipt
 from provisioning.logs import describe
 
-MAX_BATCH = 256  # each newcomer in it holds up to two of PostgreSQL's shared lock slots until the commit
-GATHER_SECONDS = 0.003
+MAX_WAITING_BYTES = 4 * MAX_BATCH_BYTES  # of bodies; more batches than that are not committed while anybody waits for them
+MAX_BATCH = 128  # each newcomer in it holds up to two of PostgreSQL's shared lock slots until the commit
+GATHER_SECONDS = 0.005
+LOOK_SECONDS = 0.0005
 DEADLINE_SECONDS = 4.8  # to have answered within 5; a database that is away or stalled is given up before that, and says so itself
 
 Receive: TypeAlias = Callable[[Sequence[Delivery]], list[Receipt]]
@@ -58,12 +60,16 @@ class Intake:
         deadline: float = DEADLINE_SECONDS,
         count_waiting: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`receive` commits a batch; at most `max_waiting` deliveries wait, each for `deadline` seconds; `count_waiting` hears how many."""
+        """`receive` commits a batch; at most `max_waiting` deliveries wait, each for `deadline` seconds; `count_waiting` hears how many.
+
+        No more join them once their bodies fill MAX_WAITING_BYTES.
+        """
         self._receive = receive
         self._max_waiting = max_waiting
         self._deadline = deadline
         self._count_waiting = count_waiting
         self._queue: deque[_Waiting] = deque()
+        self._bytes = 0  # of the bodies in it
         self._changed = Condition()
         self._stopping = False
         self._thread = Thread(target=self._work, name="committer", daemon=True)
@@ -90,9 +96,10 @@ class Intake:
         with self._changed:
             if self._stopping:
                 raise Unavailable("The service is stopping.", retry_after=1)
-            if len(self._queue) >= self._max_waiting:
+            if len(self._queue) >= self._max_waiting or self._bytes >= MAX_WAITING_BYTES:
                 raise Unavailable("Too many deliveries are waiting.", retry_after=1)
             self._queue.append(waiting)
+            self._bytes += len(delivery.body)
             self._count_waiting(len(self._queue))
             self._changed.notify()
         try:
@@ -101,8 +108,8 @@ class Intake:
             raise Unavailable("The delivery could not be committed in time.") from None
 
     def _work(self) -> None:
-        crowded = False
-        while batch := self._next(crowded):
+        expected = 0
+        while batch := self._next(expected):
             answers: list[_Answer]
             try:
                 answers = list(zip(batch, self._receive([each.delivery for each in batch]), strict=True))
@@ -112,19 +119,26 @@ class Intake:
             except Exception as error:  # the thread must outlive whatever happens to one batch
                 log.error("batch_lost", error=describe(error), size=len(batch))
                 answers = [(each, error) for each in batch]
-            crowded = bool(self._queue)  # before the answers: who has had one may send the next at once, and crowds nobody
+            # Looked at before the answers: who has had one may send the next at once, and crowds nobody.
+            expected = len(self._queue) + len(batch) if self._queue else 0
             _answer(answers)
 
-    def _next(self, crowded: bool) -> list[_Waiting]:
-        """The next batch, as soon as there is one; empty when all is done. Those who gave up waiting are left out."""
-        if crowded:
-            sleep(GATHER_SECONDS)  # senders that have just been answered send their next: a larger batch costs less a piece
+    def _next(self, expected: int) -> list[_Waiting]:
+        """The next batch, as soon as there is one; empty when all is done. Those who gave up waiting are left out.
+
+        Where some are `expected`, since others queued behind those who have just been answered, they get a moment to send their next: a
+        larger batch costs less a piece.
+        """
+        patience = monotonic() + GATHER_SECONDS
+        while len(self._queue) < min(expected, MAX_BATCH) and monotonic() < patience:
+            sleep(LOOK_SECONDS)
         with self._changed:
             while True:
                 batch: list[_Waiting] = []
                 size = 0
                 while self._queue and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
                     waiting = self._queue.popleft()
+                    self._bytes -= len(waiting.delivery.body)
                     if not waiting.answer.done():
                         batch.append(waiting)
                         size += len(waiting.delivery.body)

@@ -31,6 +31,8 @@ _INFORMATIVE = (
     "alembic",
 )  # everybody else speaks from WARNING on: httpx says each URL, SQLAlchemy each statement
 
+_LEVELS = logging.getLevelNamesMapping()
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -52,8 +54,8 @@ def configure(*, json: bool | None = None) -> None:
         _without_messages,
     ]
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[_told_from_here, *shared, _Whatever(renderer)],
+        logger_factory=_Lines,  # past `logging`: our own lines are many
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
@@ -86,8 +88,42 @@ def _route(handler: logging.Handler) -> None:
     logging.captureWarnings(True)
 
 
+def _told_from_here(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
+    """As `logging` has it: from which level on this module speaks."""
+    if not logger.level.isEnabledFor(_LEVELS.get(method.upper(), logging.ERROR)):
+        raise structlog.DropEvent
+    return event_dict
+
+
+class _Whatever:
+    """Renders a line. One that cannot be written is named: a log line must not end what it tells about."""
+
+    def __init__(self, renderer: Processor) -> None:
+        self._renderer = renderer
+
+    def __call__(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
+        try:
+            return str(self._renderer(logger, method, event_dict))
+        except Exception as error:  # broad: it may hold anything
+            unwritten = f"a log line could not be written: {describe(error)}"
+            known = {key: event_dict[key] for key in ("logger", "timestamp") if key in event_dict}
+            return str(self._renderer(logger, method, {"event": unwritten, "level": "error", **known}))
+
+
+class _Lines:
+    """What structlog writes the lines of one of our modules to."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.level = name, logging.getLogger(name)
+
+    def write(self, line: str) -> None:
+        _write(line)
+
+    debug = info = warning = error = critical = exception = write
+
+
 class _Stderr(logging.Handler):
-    """Writes to the stderr of the moment. A record that cannot be written is named, not printed as logging's own handlers do."""
+    """Where the libraries' records go, in the same form. One that cannot be written is named, not printed as logging's own handlers do."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -95,9 +131,17 @@ class _Stderr(logging.Handler):
         except Exception as error:  # broad: a log line must not end what it tells about
             failure = {"name": record.name, "levelname": "ERROR", "msg": "a log line could not be written: %s", "args": (error,)}
             line = self.format(logging.makeLogRecord(failure))
-        with suppress(OSError, ValueError):  # stderr is gone or closed: there is nobody left to tell
-            sys.stderr.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
-            sys.stderr.flush()
+        _write(line)
+
+
+_one_at_a_time = threading.RLock()  # while a line is written the collector may run, and find what has to be told of
+
+
+def _write(line: str) -> None:
+    """To the stderr of the moment."""
+    with _one_at_a_time, suppress(OSError, ValueError):  # stderr is gone or closed: there is nobody left to tell
+        sys.stderr.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stderr.flush()
 
 
 def _uncaught(error: BaseException | None) -> None:

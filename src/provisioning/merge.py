@@ -54,6 +54,10 @@ class Write:
     hints: Mapping[str, Json] = field(default_factory=dict)
     inferred: bool = False
 
+    def said(self, key: str) -> Json:
+        """What it says of the register `key`; None when it says nothing."""
+        return self.statements[key] if key in self.statements else self.hints.get(key)
+
 
 def merge(registers: Registers, write: Write) -> Registers | None:
     """The registers after `write`, or None when it wins none of them."""

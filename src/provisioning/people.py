@@ -4,7 +4,7 @@ Locks come first and in one order (what newcomers are joined on, directory users
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from math import inf
@@ -15,10 +15,12 @@ from sqlalchemy.orm import Session
 
 from provisioning import showing
 from provisioning.accounts import Candidate, DirectoryUser, email_key, join, show
+from provisioning.bodies import Json
 from provisioning.changes import Cause, CauseKind, Change, newest_of
 from provisioning.db import locks, records, users
+from provisioning.db.repository import Writes
 from provisioning.db.session import Contended
-from provisioning.merge import DELETED, Key, Kind, Write, fold, merge
+from provisioning.merge import DELETED, Key, Kind, Write, fold
 from provisioning.settings import LinkUsersByEmail
 
 Numbered: TypeAlias = tuple[int, Write]
@@ -30,9 +32,16 @@ _DIRECTORY_USERS = records.REPOSITORIES[Kind.DIRECTORY_USER]
 class Batch:
     """The directory users that a batch writes to, before it and after it."""
 
-    def __init__(self, session: Session, writes: Mapping[Key, Sequence[Numbered]], link: LinkUsersByEmail, now: datetime) -> None:
-        """Lock the records and what newcomers are joined on, and merge; nothing is written yet."""
-        self._session, self._link, self._now = session, link, now
+    def __init__(
+        self,
+        session: Session,
+        writes: Mapping[Key, Sequence[Numbered]],
+        disabled: Collection[Key],
+        link: LinkUsersByEmail,
+        now: datetime,
+    ) -> None:
+        """Lock the records and what newcomers are joined on, and merge; nothing is written yet. `disabled` are the directories that are."""
+        self._session, self._disabled, self._link, self._now = session, disabled, link, now
         self._held = _join_locks(session, writes)
         locks.hold(session, self._held)
         self.before = {Key(*key): records.directory_user(row) for key, row in _DIRECTORY_USERS.lock(session, writes).items()}
@@ -52,19 +61,30 @@ class Batch:
             if self.after[key].user_id is None and (came := [number for number, write in numbered if _provisions(write)])
         }
 
-    def write(self, flipped: Mapping[Key, Cause], causes: Sequence[Cause]) -> list[Change]:
-        """Write all that changed, and show the users anew behind whom it did, and those who were `flipped` by a directory or a group.
+    def write(self, flipped: Mapping[Key, Cause], causes: Sequence[Cause], writes: Writes) -> list[Change]:
+        """Have all written that changed; show the users anew behind whom it did, and those `flipped` by a directory or a group.
 
         Returns the changes, each put down to the newest of the `causes`, by number, that had a part in it.
         """
         made = self._link_newcomers()
-        shown = showing.make(self._session, made, self._now)
-        self._write_records()
         caused, regrouped = self._caused(flipped, causes)
-        changes = showing.complete(self._session, made, shown, caused, self._now)
+        changes = showing.make(self._session, made, self._disabled, caused, self._now, writes)
+        claims = self._write_records(writes)
         affected = {user: cause for user, cause in caused.items() if user not in made}
+        if affected and (claims or self._newcomers):
+            # Whoever waits for a record to be made holds no lock on a user; and who joins one is found behind it.
+            writes.write(self._session)
         newcomers = {key: min(_came(causes[number]) for number in numbers) for key, numbers in self._newcomers.items()}
-        return changes + showing.show_anew(self._session, affected, self._now, regrouped=regrouped, newcomers=newcomers)
+        return changes + showing.show_anew(
+            self._session,
+            affected,
+            self._now,
+            regrouped=regrouped,
+            newcomers=newcomers,
+            known=self.after,
+            disabled=self._disabled,
+            writes=writes,
+        )
 
     def _caused(self, flipped: Mapping[Key, Cause], causes: Sequence[Cause]) -> tuple[dict[Key, Cause], set[Key]]:
         """What changed each user, and the users whose groups or roles may be others now."""
@@ -89,7 +109,7 @@ class Batch:
         newcomers = [self.after[key] for key in self._newcomers]
         if not self._held.issuperset(reason for person in newcomers for reason in _reasons(person)):
             raise Contended  # another batch said meanwhile what they are to be joined on
-        pool = _Pool(self._session, newcomers, self._changed(), self.after)
+        pool = _Pool(self._session, newcomers, self._changed(), self.after, self._disabled)
         for key in self._newcomers:
             person = self.after[key]
             user_id = join(person, pool.candidates(person), self._link)
@@ -102,13 +122,13 @@ class Batch:
             pool.joined(person)
         return made
 
-    def _write_records(self) -> None:
+    def _write_records(self, writes: Writes) -> bool:
+        """Whether some are new: another batch may make one of them meanwhile, with neither e-mail nor upstream id in common."""
         rows = {person.key: records.directory_user_row(person, self._now) for person in self._changed()}
         new = rows.keys() - self.before.keys()
-        inserted = _DIRECTORY_USERS.insert(self._session, [rows[key] for key in new])
-        if len(inserted) < len(new):
-            raise Contended  # another batch made one of them meanwhile, with neither e-mail nor upstream id in common
-        _DIRECTORY_USERS.save(self._session, [row for key, row in rows.items() if key not in new])
+        writes.claim(_DIRECTORY_USERS, [rows[key] for key in new])
+        writes.save(_DIRECTORY_USERS, [row for key, row in rows.items() if key not in new])
+        return bool(new)
 
 
 class _Pool:
@@ -120,17 +140,16 @@ class _Pool:
         newcomers: Iterable[DirectoryUser],
         changed: Iterable[DirectoryUser],
         after: Mapping[Key, DirectoryUser],
+        disabled: Collection[Key],
     ) -> None:
         self._by_reason: defaultdict[Reason, dict[str, Candidate]] = defaultdict(dict)
         sought = [reason for person in newcomers for reason in _reasons(person)]
         # A colleague who is renamed in this very batch is found by the new address, and no longer by the old one.
         renamed = {Key(person.key.organization_id, person.user_id) for person in changed if person.user_id}
-        found = users.candidates(session, sought, renamed)
-        disabled = users.disabled_directories(session, (person for stored in found.values() for person in stored.behind))
+        found = users.candidates(session, sought, renamed, after)
         for key, stored in found.items():
-            behind = [after.get(person.key, person) for person in stored.behind]
-            email = email_key(show(behind, disabled).profile["email"]) if behind else stored.email_key
-            self._add(key.organization_id, replace(stored, email_key=email, behind=behind))
+            email = email_key(show(stored.behind, disabled).profile["email"]) if stored.behind else stored.email_key
+            self._add(key.organization_id, replace(stored, email_key=email))
 
     def candidates(self, person: DirectoryUser) -> list[Candidate]:
         """Those with the newcomer's e-mail or upstream id."""
@@ -154,8 +173,14 @@ class _Pool:
 
 
 def _reasons(person: DirectoryUser) -> list[Reason]:
-    found = (("email", email_key(person.email)), ("external_id", person.external_id))
-    return [(field, person.key.organization_id, text) for field, text in found if text]
+    return _joined_on(person.key, person.email, person.external_id)
+
+
+def _joined_on(key: Key, email: Json, external_id: Json) -> list[Reason]:
+    """What a directory user with these might be joined on."""
+    address = email_key(email) if isinstance(email, str) else None
+    upstream = external_id if isinstance(external_id, str) else None
+    return [(field, key.organization_id, text) for field, text in (("email", address), ("external_id", upstream)) if text]
 
 
 def _join_locks(session: Session, writes: Mapping[Key, Sequence[Numbered]]) -> set[Reason]:
@@ -164,12 +189,12 @@ def _join_locks(session: Session, writes: Mapping[Key, Sequence[Numbered]]) -> s
     So a newcomer who comes while a leaver goes waits for it, and finds nobody behind the account. A link is never changed, so this may
     look before it locks.
     """
-    stored = {Key(*key): records.directory_user(row) for key, row in _DIRECTORY_USERS.read(session, writes).items()}
+    stored = records.links(session, writes)
     names: set[Reason] = set()
     for key, numbered in writes.items():
-        known = stored.get(key, DirectoryUser(key, {}))
-        before = set(_reasons(known))
-        said = {reason for _, write in numbered for reason in _reasons(DirectoryUser(key, merge({}, write) or {}))}
+        known = stored.get(key, records.Link())
+        before = set(_joined_on(key, known.email, known.external_id))
+        said = {reason for _, write in numbered for reason in _joined_on(key, write.said("email"), write.said("dp_id"))}
         goes = any(write.statements.get(DELETED) is True for _, write in numbered)
         if known.user_id is None or goes or not said <= before:
             names |= before | said

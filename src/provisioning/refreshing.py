@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from provisioning.changes import Cause, CauseKind
 from provisioning.db import changes, users
+from provisioning.db.repository import Writes
 from provisioning.db.session import Database
 from provisioning.merge import Key
 from provisioning.showing import show_anew
@@ -42,6 +43,7 @@ def _refresh_some(session: Session, organization_id: str, after: str, by: str) -
     now = datetime.now(UTC)
     some = users.page_of_keys(session, organization_id, after=after, limit=USERS_AT_ONCE)
     cause = Cause(CauseKind.OPERATOR, by)
-    happened = show_anew(session, dict.fromkeys(some, cause), now, regrouped=some)
-    changes.record(session, happened, now)
+    writes = Writes()
+    happened = show_anew(session, dict.fromkeys(some, cause), now, regrouped=some, writes=writes)
+    changes.record(session, happened, now, writes)
     return some, len(happened)

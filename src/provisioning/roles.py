@@ -15,6 +15,7 @@ from structlog import get_logger
 
 from provisioning.changes import Cause, CauseKind
 from provisioning.db import changes, roles
+from provisioning.db.repository import Writes
 from provisioning.db.roles import Unapplied
 from provisioning.db.session import Database
 from provisioning.errors import Unavailable
@@ -113,4 +114,5 @@ class Roles:
 
 def _show(session: Session, users: Collection[Key], by: str, now: datetime) -> None:
     cause = Cause(CauseKind.OPERATOR, by)
-    changes.record(session, show_anew(session, dict.fromkeys(users, cause), now, regrouped=users), now)
+    writes = Writes()
+    changes.record(session, show_anew(session, dict.fromkeys(users, cause), now, regrouped=users, writes=writes), now, writes)

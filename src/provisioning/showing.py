@@ -4,7 +4,7 @@ Whoever shows a user holds its lock, and reads under it all that decides what th
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from provisioning.accounts import LOCAL, PROFILE, DirectoryUser, Groups, Shown, is_abandoned, show
 from provisioning.changes import Cause, Change, of_user
 from provisioning.db import roles, users
-from provisioning.db.repository import Id, Row
+from provisioning.db.repository import Id, Writes
 from provisioning.merge import Key
 
 _USERS_AT_ONCE = 1000
@@ -22,59 +22,64 @@ _USERS_AT_ONCE = 1000
 Behind = Mapping[Key, Sequence[DirectoryUser]]
 
 _NOBODY: Mapping[Key, float] = {}
+_NOT_KNOWN: Mapping[Key, DirectoryUser] = {}
 _ANY_GROUPS = Groups()
 
 
-def make(session: Session, made: Behind, now: datetime) -> dict[Key, Shown]:
-    """Write new users, with those behind each; returns what they show. Their groups and roles follow once their records are there."""
-    people = list(chain.from_iterable(made.values()))
-    disabled = users.disabled_directories(session, people)
-    groups = roles.of_groups(session, _named(people))
-    shown = {user: show(behind, disabled, groups) for user, behind in made.items()}
-    users.USERS.insert(session, [users.row(user, each, None, now) for user, each in shown.items()])
-    return shown
-
-
-def complete(session: Session, made: Behind, shown: Mapping[Key, Shown], causes: Mapping[Key, Cause], now: datetime) -> list[Change]:
-    """Write the new users' memberships and roles; returns the changes that they are."""
-    writes = _Writes(now)
-    for user, each in shown.items():
-        writes.regroup(user, _stated(made[user]), each, {}, frozenset())
-    writes.write(session)
-    return [change for user, each in shown.items() for change in of_user(user, None, each, causes[user])]
+def make(
+    session: Session, made: Behind, disabled: Collection[Key], causes: Mapping[Key, Cause], now: datetime, writes: Writes
+) -> list[Change]:
+    """Have new users written, with their memberships and roles; returns the changes that they are."""
+    groups = roles.of_groups(session, _named(chain.from_iterable(made.values())))
+    changes: list[Change] = []
+    for user, behind in made.items():
+        shown = show(behind, disabled, groups)
+        writes.insert(users.USERS, [users.row(user, shown, None, now)])
+        _regroup(writes, now, user, _stated(behind), shown, {}, frozenset())
+        changes += of_user(user, None, shown, causes[user])
+    return changes
 
 
 def show_anew(
-    session: Session, affected: Mapping[Key, Cause], now: datetime, *, regrouped: Collection[Key], newcomers: Mapping[Key, float] = _NOBODY
+    session: Session,
+    affected: Mapping[Key, Cause],
+    now: datetime,
+    *,
+    regrouped: Collection[Key],
+    newcomers: Mapping[Key, float] = _NOBODY,
+    known: Mapping[Key, DirectoryUser] = _NOT_KNOWN,
+    disabled: Collection[Key] | None = None,
+    writes: Writes,
 ) -> list[Change]:
     """Bring these stored users to what is behind them; returns the changes, each put down to its user's cause.
 
     Groups and roles are looked at for the `regrouped` only. The `newcomers` are directory users that join theirs now, each with the
-    time (nanoseconds since 1970) at which it came there.
+    time (nanoseconds since 1970) at which it came there. The directory users that are `known` are locked, and as this transaction
+    writes them; which directories are `disabled` is looked up unless it is said. What is to be written joins the other `writes`.
     """
     changes: list[Change] = []
     ordered = sorted(affected)
     for start in range(0, len(ordered), _USERS_AT_ONCE):
         stored = {Key(*key): row for key, row in users.USERS.lock(session, ordered[start : start + _USERS_AT_ONCE]).items()}
-        behind = users.behind(session, stored)
-        disabled = users.disabled_directories(session, chain.from_iterable(behind.values()))
-        standing = _standing(session, {key: behind[key] for key in stored if key in regrouped}, disabled, newcomers)
-        writes = _Writes(now)
+        behind = users.behind(session, stored, known)
+        off = users.disabled_directories(session, chain.from_iterable(behind.values())) if disabled is None else disabled
+        standing = _standing(session, {key: behind[key] for key in stored if key in regrouped}, off, newcomers)
         for key, row in stored.items():
             if key in regrouped:
-                shown = _shown(row, behind[key], disabled, standing.groups, standing.granted_here[key])
+                shown = _shown(row, behind[key], off, standing.groups, standing.granted_here[key])
                 in_groups, granted = standing.in_groups[key], standing.granted[key]
-                writes.regroup(key, _stated(behind[key]), shown, in_groups, granted)
+                _regroup(writes, now, key, _stated(behind[key]), shown, in_groups, granted)
                 entered = (group_id for (_, group_id), since in in_groups.items() if since)
                 before = users.was(row, entered, (role for role, _ in granted))
             else:
-                shown = replace(_shown(row, behind[key], disabled), memberships=frozenset(), grants=frozenset())
+                shown = replace(_shown(row, behind[key], off), memberships=frozenset(), grants=frozenset())
                 before = users.was(row, (), ())
             if differing := list(of_user(key, before, shown, affected[key])):
-                writes.users.append(users.row(key, shown, row, now))
+                writes.save(users.USERS, [users.row(key, shown, row, now)])
                 changes += differing
-        users.LOCAL_ROLES.delete(session, standing.ended)
-        writes.write(session)
+        writes.delete(users.LOCAL_ROLES, standing.ended)
+        if start + _USERS_AT_ONCE < len(ordered):
+            writes.write(session)  # what is written is no longer held in memory
     return changes
 
 
@@ -120,45 +125,25 @@ def _standing(session: Session, behind: Behind, disabled: Collection[Key], newco
     )
 
 
-@dataclass(slots=True)
-class _Writes:
-    """Rows of users, memberships and role grants that have to change."""
-
-    now: datetime
-    users: list[Row] = field(default_factory=list)
-    _left: list[Id] = field(default_factory=list)
-    _new: list[Row] = field(default_factory=list)
-    _turned: list[Row] = field(default_factory=list)
-    _revoked: list[Id] = field(default_factory=list)
-    _granted: list[Row] = field(default_factory=list)
-
-    def regroup(
-        self,
-        key: Key,
-        stated: Collection[tuple[str, str]],
-        shown: Shown,
-        in_groups: Mapping[tuple[str, str], datetime | None],
-        granted: Collection[tuple[str, str]],
-    ) -> None:
-        """Bring a user's memberships to what its directory users state and what of it counts, and its roles to what it shows."""
-        self._left += [(key.organization_id, *place) for place in in_groups.keys() - stated]
-        for place in stated:
-            since = self.now if place in shown.memberships else None
-            if place not in in_groups:
-                self._new.append(users.membership_row(key, place, since))
-            elif (since is None) != (in_groups[place] is None):
-                self._turned.append(users.membership_row(key, place, since))
-        self._revoked += [(*key, *grant) for grant in granted if grant not in shown.grants]
-        self._granted += [users.grant_row(key, grant, self.now) for grant in shown.grants if grant not in granted]
-
-    def write(self, session: Session) -> None:
-        """Write them."""
-        users.USERS.save(session, self.users)
-        users.MEMBERSHIPS.delete(session, self._left)
-        users.MEMBERSHIPS.insert(session, self._new)
-        users.MEMBERSHIPS.save(session, self._turned)
-        users.GRANTS.delete(session, self._revoked)
-        users.GRANTS.insert(session, self._granted)
+def _regroup(
+    writes: Writes,
+    now: datetime,
+    key: Key,
+    stated: Collection[tuple[str, str]],
+    shown: Shown,
+    in_groups: Mapping[tuple[str, str], datetime | None],
+    granted: Collection[tuple[str, str]],
+) -> None:
+    """Bring a user's memberships to what its directory users state and what of it counts, and its roles to what it shows."""
+    writes.delete(users.MEMBERSHIPS, [(key.organization_id, *place) for place in in_groups.keys() - stated])
+    for place in stated:
+        since = now if place in shown.memberships else None
+        if place not in in_groups:
+            writes.insert(users.MEMBERSHIPS, [users.membership_row(key, place, since)])
+        elif (since is None) != (in_groups[place] is None):
+            writes.save(users.MEMBERSHIPS, [users.membership_row(key, place, since)])
+    writes.delete(users.GRANTS, [(*key, *grant) for grant in granted if grant not in shown.grants])
+    writes.insert(users.GRANTS, [users.grant_row(key, grant, now) for grant in shown.grants if grant not in granted])
 
 
 def _stated(behind: Iterable[DirectoryUser]) -> set[tuple[str, str]]:

@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import jwt
 import structlog
 
 from provisioning.errors import KeysUnavailable, TokenRefused
 from provisioning.logs import describe
 from provisioning.settings import Settings
+
+if TYPE_CHECKING:
+    from jwt import PyJWK
 
 ALGORITHMS = {"RS256": None, "ES256": "P-256"}  # each with the curve of its keys
 REQUIRED = ("exp", "iss", "aud")
@@ -40,12 +42,12 @@ _DIRECT = ("all://localhost", "all://127.0.0.1", "all://[::1]")  # a proxy of th
 _ID = re.compile(r"[a-z]{2,12}_[0-9]{6,32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _NOT_OURS = "This needs a valid token."
-_REASONS: Mapping[type[Exception], str] = {  # none of these is found before the signature is good
-    jwt.ExpiredSignatureError: "The token has expired.",
-    jwt.ImmatureSignatureError: "The token is not valid yet.",
-    jwt.InvalidIssuerError: "The token is of another issuer.",
-    jwt.InvalidAudienceError: "The token is for another audience.",
-    jwt.MissingRequiredClaimError: f"The token lacks one of {', '.join(REQUIRED)}.",
+_REASONS: Mapping[str, str] = {  # by PyJWT's names; none of these is found before the signature is good
+    "ExpiredSignatureError": "The token has expired.",
+    "ImmatureSignatureError": "The token is not valid yet.",
+    "InvalidIssuerError": "The token is of another issuer.",
+    "InvalidAudienceError": "The token is for another audience.",
+    "MissingRequiredClaimError": f"The token lacks one of {', '.join(REQUIRED)}.",
 }
 
 _log = structlog.get_logger(__name__)
@@ -83,9 +85,11 @@ class TokenVerifier:
         """Return whose it is. Raises TokenRefused, and KeysUnavailable when that cannot be said now."""
         if not self.configured or len(token) > MAX_TOKEN_CHARACTERS:
             raise TokenRefused(_NOT_OURS)
+        from jwt import decode  # noqa: PLC0415  # with cryptography 9 MB, which nobody needs before the first token
+
         key = await self._keys.find(_key_id(token))
         try:
-            claims = jwt.decode(
+            claims = decode(
                 token,
                 key,
                 algorithms=[key.algorithm_name],  # the key's own, whatever the token says: no public key is ever taken for a shared secret
@@ -95,7 +99,7 @@ class TokenVerifier:
                 options={"require": list(REQUIRED)},
             )
         except Exception as error:  # broad: on hostile claims it raises what comes up, and each of these is one refusal
-            raise TokenRefused(_REASONS.get(type(error), _NOT_OURS)) from None
+            raise TokenRefused(_REASONS.get(type(error).__name__, _NOT_OURS)) from None
         organization_id = claims.get(self._settings.jwt_organization_claim)
         return Visitor(
             name=_name(claims.get("sub")),
@@ -114,12 +118,12 @@ class _Keys:
     def __init__(self, url: str | None, clock: Callable[[], float]) -> None:
         self._url = url
         self._clock = clock
-        self._keys: Mapping[str, jwt.PyJWK] = {}
+        self._keys: Mapping[str, PyJWK] = {}
         self._old_at = self._gone_at = self._may_fetch_at = clock()
         self._failed = False
         self._fetching: asyncio.Task[None] | None = None
 
-    async def find(self, key_id: str) -> jwt.PyJWK:
+    async def find(self, key_id: str) -> "PyJWK":
         """Return the key. Raises TokenRefused when the issuer has no such key, KeysUnavailable when it cannot be asked."""
         now = self._clock()
         if now >= self._gone_at:
@@ -180,15 +184,17 @@ class _Keys:
             return body
 
 
-def _parsed(key_set: bytes) -> dict[str, jwt.PyJWK]:
+def _parsed(key_set: bytes) -> "dict[str, PyJWK]":
     """The keys that may sign tokens; others in the set (of other algorithms, for encryption, without an id) are none of our business.
 
     Raises whatever a body that is no key set leads to, and KeysUnavailable for one without such a key.
     """
-    keys: dict[str, jwt.PyJWK] = {}
+    from jwt import PyJWK  # noqa: PLC0415  # as above
+
+    keys: dict[str, PyJWK] = {}
     for entry in json.loads(key_set)["keys"]:
         with suppress(Exception):  # broad: PyJWT and cryptography say in many ways that they do not know a key
-            key = jwt.PyJWK(entry)
+            key = PyJWK(entry)
             too_short = key.Algorithm.check_key_length(key.key)
             fits = entry.get("crv") == ALGORITHMS[key.algorithm_name] and key.public_key_use in {None, "sig"}
             if fits and key.key_id and not too_short:
@@ -200,8 +206,10 @@ def _parsed(key_set: bytes) -> dict[str, jwt.PyJWK]:
 
 def _key_id(token: str) -> str:
     """Which key the token says it is signed with. Raises TokenRefused."""
+    from jwt import get_unverified_header  # noqa: PLC0415  # as above
+
     try:
-        header = jwt.get_unverified_header(token)
+        header = get_unverified_header(token)
         key_id = header["kid"]
     except Exception:  # broad: hostile input, before any signature
         raise TokenRefused(_NOT_OURS) from None

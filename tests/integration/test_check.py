@@ -319,11 +319,11 @@ def test_hooks_that_are_told_of_everything_are_counted(check: Check, database: D
     put(database, hooks, {"id": "hook_1", "told_at": datetime.now(UTC)}, {"id": "hook_2"})
     put(database, hook_lanes, *waiting("hook_1", "usr_1"))
     assert lines(check(), "hooks") == [("ok", "hooks", "2, yet to be told of 1 person (or group)")]
-    put(database, hook_lanes, *waiting("hook_2", "usr_1"))
+    put(database, hook_lanes, *waiting("hook_2", "usr_1", due_at=NOW - timedelta(hours=3)))
     [(state, _, words)] = lines(check(), "hooks")
     assert (state, words) == (
         "warn",
-        "there is something to tell, and nobody has tried for 10 min: does serve run, or provisioning worker?",
+        "there is something to tell, and nobody has tried for 3 h: does serve run, or provisioning worker?",
     )
 
 

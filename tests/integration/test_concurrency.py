@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from databases import Databases
-from factories import ORGANIZATION, delivery, delivery_rows, event, named, roles, state, user_rows
+from factories import ORGANIZATION, delivery, delivery_rows, event, named, receive, roles, state, user_rows
 from faults import AT_STATEMENT, Gate, failing, opened, until
 from provisioning.accounts import show
 from provisioning.bodies import Json
@@ -27,6 +27,7 @@ from provisioning.db.session import Contended, Database
 from provisioning.events import Delivery
 from provisioning.inbox import Inbox, Outcome, Receipt
 from provisioning.merge import Key
+from provisioning.roles import Roles
 
 Batches: TypeAlias = Sequence[Sequence[Delivery]]
 
@@ -259,6 +260,28 @@ def test_a_directory_is_disabled_while_somebody_comes_to_it(postgres_url: str, f
             gate.open()
             assert [receipt.outcome for each in (one, other) for receipt in each.result(PATIENCE_SECONDS)] == ["processed"] * 2
         assert [row["active"] for row in user_rows(database)] == [False]
+    assert_users_show_who_is_behind_them(postgres_url)
+
+
+@pytest.mark.parametrize("change", ["deleted", "mapped"])
+def test_what_becomes_of_a_group_waits_for_who_is_joining_it(postgres_url: str, change: str) -> None:
+    """Else neither saw the other: in a deleted group for good, or without the role that everybody in it has."""
+    joins = event("user_created", "u", at=2, email="a@example.com", groups=named("g"))
+    with opened(postgres_url) as database, ThreadPoolExecutor() as threads:
+        receive(database, event("group_created", "g", at=0, name="Group"))
+        with Gate.before_commits(postgres_url, "memberships") as gate:
+            joiner = threads.submit(receive, database, joins)
+            until(lambda: gate.waiting() == 1)
+            other = (
+                threads.submit(receive, database, event("group_deleted", "g", at=5))
+                if change == "deleted"
+                else threads.submit(Roles(database).map_group, ORGANIZATION, "g", ["admin"], "ops")
+            )
+            with pytest.raises(TimeoutError):
+                other.result(0.5)
+            gate.open()
+            joiner.result(PATIENCE_SECONDS)
+            other.result(PATIENCE_SECONDS)
     assert_users_show_who_is_behind_them(postgres_url)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
@@ -76,6 +77,23 @@ def test_an_event_that_fails_leaves_only_itself(database: Database, capsys: pyte
     assert CANARY not in "".join(capsys.readouterr())
     assert known(database) == {"first", "of_first", "last", "of_last"}
     assert outcomes(database, bad) == ["processed"]
+
+
+def test_an_event_that_fails_costs_its_neighbours_one_retry(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they are, each is applied with it and then alone, and itself no oftener."""
+    applied: Counter[str] = Counter()
+
+    def handle(event: Event) -> list[Write]:
+        applied[event.subject_id] += 1
+        return working(event)
+
+    working = dispatcher.HANDLERS[EventType.USER_CREATED]
+    monkeypatch.setitem(dispatcher.HANDLERS, EventType.USER_CREATED, handle)
+    people = [f"u{number}" for number in range(15)]
+    people.insert(10, "bad")
+    with failing(database, AT_STATEMENT):
+        assert outcomes(database, *map(person, people)) == ["failed" if id_ == "bad" else "processed" for id_ in people]
+    assert applied == dict.fromkeys(people, 2)
 
 
 def test_a_failed_delivery_is_tried_again_until_it_is_done(database: Database) -> None:

@@ -101,15 +101,15 @@ def test_one_batch_gathers_while_another_commits() -> None:
     async def main(intake: Intake, slow: Slow) -> None:
         first = await submitted(intake, 0)
         await slow.is_entered()
-        others = await submitted(intake, *range(1, 300))
+        others = await submitted(intake, *range(1, 172))
         slow.leave.release(3)
         await asyncio.gather(*first, *others)
 
     slow = Slow()
     with running(slow) as intake:
         asyncio.run(main(intake, slow))
-    assert [len(batch) for batch in slow.batches] == [1, module.MAX_BATCH, 299 - module.MAX_BATCH]
-    assert [webhook_id for batch in slow.batches for webhook_id in batch] == [f"msg_{number}" for number in range(300)]
+    assert [len(batch) for batch in slow.batches] == [1, module.MAX_BATCH, 171 - module.MAX_BATCH]
+    assert [webhook_id for batch in slow.batches for webhook_id in batch] == [f"msg_{number}" for number in range(172)]
 
 
 def test_only_a_batch_that_others_queued_behind_is_followed_by_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,12 +128,29 @@ def test_only_a_batch_that_others_queued_behind_is_followed_by_a_wait(monkeypatc
         tasks += await submitted(intake, "b")
         slow.leave.release(2)
         await asyncio.gather(*tasks)
-        assert waits == [module.GATHER_SECONDS]
+        assert set(waits) == {module.LOOK_SECONDS}
 
     slow = Slow()
     with running(slow) as intake:
         asyncio.run(main(intake, slow))
-    assert waits == [module.GATHER_SECONDS]
+
+
+def test_nobody_waits_for_more_when_as_many_are_there_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One was answered and one had queued behind it; when two are there again they go together, however much patience there would be."""
+    monkeypatch.setattr(module, "GATHER_SECONDS", 60)
+
+    async def main(intake: Intake, slow: Slow) -> None:
+        first = await submitted(intake, "a")
+        await slow.is_entered()
+        others = await submitted(intake, "b")
+        slow.leave.release(2)
+        await asyncio.gather(*first)
+        await asyncio.gather(*others, intake.submit(letters("c")[0]))
+
+    slow = Slow()
+    with running(slow) as intake:
+        asyncio.run(main(intake, slow))
+    assert slow.batches == [["msg_a"], ["msg_b", "msg_c"]]
 
 
 def test_too_many_waiting_are_turned_away() -> None:
@@ -153,6 +170,32 @@ def test_too_many_waiting_are_turned_away() -> None:
     with running(slow, max_waiting=3) as intake:
         asyncio.run(main(intake, slow))
     assert slow.batches == [["msg_0"], ["msg_1", "msg_2", "msg_3"]]
+
+
+def test_those_whose_bodies_take_too_much_memory_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few they are; one that is larger than all may be together waits alone; and once they are taken there is room again."""
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 1000)
+
+    async def waiting(intake: Intake, *sizes: int) -> list[asyncio.Task[Receipt]]:
+        tasks = [asyncio.create_task(intake.submit(delivery(bytes(size)))) for size in sizes]
+        await asyncio.sleep(0)
+        return tasks
+
+    async def main(intake: Intake, slow: Slow) -> None:
+        tasks = await submitted(intake, 0)
+        for sizes in ((300, 300, 300, 300), (5000,)):
+            await slow.is_entered()
+            tasks += await waiting(intake, *sizes)
+            with pytest.raises(Unavailable) as refusal:
+                await intake.submit(delivery(b"{}"))
+            assert refusal.value.retry_after == 1
+            slow.leave.release()
+        slow.leave.release()
+        assert len(await asyncio.gather(*tasks)) == 6
+
+    slow = Slow()
+    with running(slow) as intake:
+        asyncio.run(main(intake, slow))
 
 
 def test_who_waits_is_counted_while_a_batch_is_held_up() -> None:

@@ -3,20 +3,26 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
-from starlette.types import Message, Receive, Scope, Send
+from sqlalchemy import text
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from databases import Databases
+from factories import delivery_rows, event
+from faults import opened
 from live import listening
 from provisioning.api import limits
 from provisioning.api.edge import Edge
 from provisioning.api.limits import Limits
 from provisioning.api.problems import MEDIA_TYPE
 from provisioning.app import create_app
-from service import OPERATE_KEY, bearer, running, settings
+from service import OPERATE_KEY, READ_KEY, bearer, running, settings, signed
 
 HOSTS = "provisioning.example.com,*.internal.example,[::1]"
 
@@ -153,6 +159,96 @@ def test_as_many_deliveries_may_wait_as_are_meant_to(sqlite_databases: Databases
         while not isinstance(layer, Limits):
             layer = layer._app if hasattr(layer, "_app") else layer.app
         assert layer._max_requests == 7 + limits.OTHER_REQUESTS
+
+
+@contextmanager
+def held(url: str) -> Iterator[None]:
+    """While this lasts, no delivery gets into the database."""
+    with opened(url) as database, database.writing() as session:
+        session.execute(text("LOCK TABLE deliveries IN EXCLUSIVE MODE" if database.dialect == "postgresql" else "SELECT 1"))
+        yield
+
+
+def test_when_too_much_comes_nothing_is_lost_and_readers_are_answered(database_url: str) -> None:
+    """503 with Retry-After at once to those for whom there is no room: sent again, every one is received, and once."""
+    people = {f"msg_{number}": event("user_created", f"u{number}") for number in range(30)}
+    most = 5
+
+    async def crowd(client: httpx.AsyncClient) -> None:
+        async def send(webhook_id: str) -> httpx.Response:
+            body = people[webhook_id]
+            return await client.post("/webhooks/scalekit", content=body, headers=signed(body, webhook_id))
+
+        async def send_until_received(webhook_id: str) -> None:
+            while (await send(webhook_id)).status_code != 201:
+                pass
+
+        with held(database_url):
+            sent = [asyncio.create_task(send(webhook_id)) for webhook_id in people]
+            turned_away = [await next_one for next_one in islice(asyncio.as_completed(sent), len(people) - 2 * most)]
+            assert {(answer.status_code, answer.headers["retry-after"]) for answer in turned_away} == {(503, "1")}
+            assert (await client.get("/v1/organizations/org_1/users", headers=bearer(READ_KEY))).status_code == 200
+        await asyncio.gather(*sent)
+        await asyncio.gather(*map(send_until_received, people))
+
+    async def main(url: str) -> None:
+        async with httpx.AsyncClient(base_url=url, limits=httpx.Limits(max_connections=None), timeout=30) as client:
+            await crowd(client)
+
+    with listening(create_app(settings(database_url, max_waiting_deliveries=most))) as url:
+        asyncio.run(main(url))
+    with opened(database_url) as database:
+        assert {id_: (row["outcome"], row["attempts"]) for id_, row in delivery_rows(database).items()} == dict.fromkeys(
+            people, ("processed", 1)
+        )
+
+
+class Slow:
+    """A body of two parts, of which the second comes when it is let go."""
+
+    def __init__(self, body: bytes) -> None:
+        self.arrived, self.let_go = asyncio.Event(), asyncio.Event()  # the first part is counted; the second may come
+        self._parts = [body]
+
+    async def receive(self) -> Message:
+        if self._parts:
+            return {"type": "http.request", "body": self._parts.pop(), "more_body": True}
+        self.arrived.set()
+        await self.let_go.wait()
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def test_bodies_that_take_too_much_memory_together_are_turned_away(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with Retry-After, on every route; what has no body is answered; and once one has gone there is room again."""
+    monkeypatch.setattr(limits, "ALL_BODIES_BYTES", 1000)
+    body = event("user_created", "u1", notes="x" * 400)
+
+    async def crowd(app: ASGIApp) -> list[tuple[int, bytes | None]]:
+        async def ask(method: str, path: str, headers: dict[str, str], slow: Slow) -> tuple[int, bytes | None]:
+            sent: list[Message] = []
+
+            async def send(message: Message) -> None:
+                sent.append(message)
+
+            scope = {"type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
+            raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+            await app({**scope, "root_path": "", "headers": raw}, slow.receive, send)
+            return sent[0]["status"], dict(sent[0]["headers"]).get(b"retry-after")
+
+        first, second, third = Slow(body), Slow(body), Slow(body)
+        second.let_go.set()
+        third.let_go.set()
+        held = asyncio.create_task(ask("POST", "/webhooks/scalekit", signed(body), first))
+        await first.arrived.wait()
+        answers = [await ask("POST", "/webhooks/scalekit", signed(body), second)]
+        answers.append(await ask("PUT", "/v1/organizations/org_1/users/usr_1/roles", bearer(OPERATE_KEY), Slow(body)))
+        answers.append(await ask("GET", "/v1/organizations/org_1/users", bearer(READ_KEY), Slow(b"")))
+        first.let_go.set()
+        return [*answers, await held, await ask("POST", "/webhooks/scalekit", signed(body), third)]
+
+    with running(database_url) as client:
+        assert client.portal is not None
+        assert client.portal.call(crowd, client.app) == [*[(503, b"1")] * 2, (200, None), (201, None), (201, None)]
 
 
 SLOW = [("PUT", "/v1/organizations/org_1/users/usr_1/roles"), ("POST", "/v1/organizations/org_1/reconciliations")]

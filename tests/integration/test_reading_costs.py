@@ -65,7 +65,7 @@ def fill(database: Database) -> None:
     )
     put(database, hook_lanes, *lanes)
     if database.dialect == "postgresql":
-        with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        with database.engine.execution_options(begin="none").connect() as connection:
             connection.execute(text("VACUUM ANALYZE"))
 
 

@@ -45,6 +45,15 @@ def test_a_deletion_of_somebody_unknown_leaves_a_tombstone_and_no_account(databa
     assert state(database)["memberships"] == []
 
 
+def test_who_comes_back_behind_somebody_elses_account_brings_groups_and_roles(database: Database) -> None:
+    """Known by a tombstone, which is no new record; its account is another directory user's."""
+    one_by_one(database, [event("user_created", "one", email="a@x.com"), event("user_deleted", "other")])
+    one_by_one(database, [event("user_created", "other", at=1, email="a@x.com", groups=named("g"), roles=roles("admin"))])
+    assert len(user_rows(database)) == 1
+    assert state(database)["role_grants"] == [(ORGANIZATION, ("one", "other"), "admin", "other")]
+    assert state(database, ORGANIZATION)["memberships"] == [("other", "g", True)]
+
+
 def test_an_entra_soft_delete_keeps_the_address(database: Database) -> None:
     one_by_one(database, [event("user_created", "u", email="ann@x.com", preferred_username="ann@x.com")])
     mangled = "0123456789abcdef0123456789ABCDEFann@x.com"

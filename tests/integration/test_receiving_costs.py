@@ -37,7 +37,7 @@ def filled(database: Database, people: int) -> None:
     """One organization, with the statistics that a server in use has."""
     big_organization(database, "org_1", people)
     if database.dialect == "postgresql":
-        with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        with database.engine.execution_options(begin="none").connect() as connection:
             connection.execute(text("VACUUM ANALYZE"))
 
 

@@ -45,7 +45,7 @@ def test_a_stalled_path_is_given_up(postgres_url: str, moment: str) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("words", [b"version()", b"hstore", b"set_config"])
+@pytest.mark.parametrize("words", [b"version()", b"hstore", b"pg_backend_pid", b"lock_timeout"])
 def test_a_path_that_stalls_with_the_first_connection_is_given_up(postgres_url: str, words: bytes) -> None:
     """SQLAlchemy asks the server what it is then, before anybody else has the connection."""
     with StallingProxy(postgres_url) as path, opened(path.url) as database:
@@ -78,7 +78,8 @@ def test_when_one_connection_is_lost_all_are_doubted(postgres_url: str) -> None:
 
 def test_a_batch_whose_path_is_lost_for_good_lets_go(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server hears nothing of it, and would keep its locks in the way of the next attempt for hours."""
-    monkeypatch.setattr(database_session, "_LIMITS", database_session._LIMITS.bindparams(idle="1s"))
+    begin = database_session._BEGIN["write"].replace(f"'{database_session.IDLE_SECONDS}s'", "'1s'")
+    monkeypatch.setitem(database_session._BEGIN, "write", begin)
     with StallingProxy(postgres_url) as path, opened(path.url) as next_replica:
         with monkeypatch.context() as hasty, ExitStack() as stack:
             hasty.setattr(database_session, "STALLED_SECONDS", 1)

@@ -20,6 +20,7 @@ from factories import event
 from provisioning.api import limits
 from provisioning.api.dependencies import Services
 from provisioning.api.problems import MEDIA_TYPE
+from provisioning.api.webhooks import Straight
 from provisioning.errors import Unavailable
 from provisioning.events import Delivery
 from provisioning.inbox import Outcome, Receipt
@@ -341,3 +342,34 @@ def test_a_secret_is_rotated_without_a_gap(sqlite_databases: Databases) -> None:
     with sqlite_databases.fresh(migrated=True) as url, running(url, scalekit_webhook_secrets=f"{other},{WEBHOOK_SECRET}") as client:
         for number, secret in enumerate((other, WEBHOOK_SECRET)):
             assert client.post(PATH, content=BODY, headers=signed(BODY, f"msg_{number}", secret=secret)).status_code == 201
+
+
+def test_webhooks_are_answered_the_same_on_the_long_way(sqlite_databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which they go where traces are asked for: past nothing of FastAPI."""
+
+    def answers(url: str) -> Iterator[tuple[int, list[tuple[str, str]], dict[str, Any]]]:
+        with running(url, max_body_bytes=LIMIT) as client:
+            asked = [
+                client.post(PATH, content=BODY, headers=signed(BODY)),
+                client.post(PATH, content=BODY, headers=signed(BODY)),
+                client.post(PATH, content=BODY),
+                client.post(PATH, content=BODY + b" ", headers=signed(BODY)),
+                client.post(PATH, content=b"{", headers=signed(b"{", "msg_2")),
+                client.post(PATH, content=b"x" * (LIMIT + 1), headers=signed(b"x", "msg_3")),
+                client.post(PATH, content=iter([b"x" * LIMIT] * 2), headers=signed(b"x", "msg_4")),
+                *(client.request(method, PATH) for method in ("GET", "HEAD", "OPTIONS", "PUT")),
+                client.post(f"{PATH}/", content=BODY, headers=signed(BODY)),
+            ]
+        for each in asked:
+            shown = each.json() if each.content else {}
+            yield (
+                each.status_code,
+                sorted((*pair,) for pair in each.headers.items() if pair[0] != "x-request-id"),
+                {name: value for name, value in shown.items() if name != "request_id"},
+            )
+
+    with sqlite_databases.fresh(migrated=True) as one, sqlite_databases.fresh(migrated=True) as other:
+        straight = list(answers(one))
+        monkeypatch.setattr(Straight, "path", "")
+        assert straight == list(answers(other))
+    assert [status for status, _, _ in straight] == [201, 201, 400, 400, 201, 413, 413, 405, 405, 405, 405, 404]

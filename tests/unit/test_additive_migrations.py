@@ -66,6 +66,11 @@ def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return record
 
 
+def test_the_service_knows_them_as_alembic_does() -> None:
+    """Which is the newest, and all: it reads their names without Alembic."""
+    assert migrations._revisions() == (SCRIPTS.get_current_head(), frozenset(each.revision for each in SCRIPTS.walk_revisions()))
+
+
 @pytest.mark.parametrize("script", [each for each in SCRIPTS.walk_revisions() if each.down_revision], ids=lambda script: script.revision)
 def test_a_migration_only_adds(script: Script, recorded: Recorded) -> None:
     """Tables, indexes, and columns that nobody has to fill in: nothing goes or is called otherwise, nothing is refused that was taken."""

@@ -1,11 +1,14 @@
 """What differs for whoever asks, and nothing else, is a change."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from provisioning.accounts import PROFILE, Shown
-from provisioning.bodies import Json
+from provisioning.bodies import Json, canonical
 from provisioning.changes import Cause, CauseKind, Change, ChangeType, Values, Was, in_order, newest_of, of_directory, of_group, of_user
 from provisioning.merge import Key
 
@@ -117,3 +120,16 @@ def test_the_newest_cause_is_what_happened_last() -> None:
     early, late, other = (Cause(CauseKind.DELIVERY, id_, at) for id_, at in (("a", 1), ("b", 2), ("c", 2)))
     assert newest_of([early, late]) == newest_of([late, early]) == late
     assert newest_of([other, late]) == newest_of([late, other])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([1.0, 2.5, 0.0, -0.0]) | st.sampled_from(["", "a", "1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+)
+
+
+@given(JSON, JSON)
+def test_values_are_the_same_when_their_json_is(one: Json, other: Json) -> None:
+    for each in (other, deepcopy(one)):
+        differs = bool(list(of_user(KEY, was(shown(title=one)), shown(title=each), CAUSE)))
+        assert differs == (canonical(one) != canonical(each))

@@ -3,7 +3,7 @@
 An answer never quotes a request, a payload or a driver: what a caller may read is the message of one of our own errors, or generic.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, cast
@@ -73,10 +73,16 @@ KINDS: dict[type[errors.ProvisioningError], Kind] = {
 
 def install(app: FastAPI) -> None:
     """Answer every failure of our tree, of FastAPI and of its routing as a problem; what is left over is api/edge.py's."""
-    app.add_exception_handler(errors.ProvisioningError, _ours)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(ClientDisconnect, _gone)
+    for kind, answer in _ANSWERS.items():
+        app.add_exception_handler(kind, answer)
+
+
+async def answered(request: Request, error: Exception) -> Response:
+    """Return the answer to a failure. Raises it where it is one that nobody expected."""
+    answer = next((answer for kind, answer in _ANSWERS.items() if isinstance(error, kind)), None)
+    if answer is None:
+        raise error
+    return await answer(request, error)
 
 
 def problem(
@@ -160,3 +166,11 @@ def _where(error: Mapping[str, object]) -> str:
 async def _gone(request: Request, error: Exception) -> Response:
     """The client hung up while its body was read: nobody hears this answer, and it is no failure of ours."""
     return problem(request_id(request), 400, detail="The connection closed before the whole body had arrived.")
+
+
+_ANSWERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    errors.ProvisioningError: _ours,
+    HTTPException: _http,
+    RequestValidationError: _invalid,
+    ClientDisconnect: _gone,
+}

@@ -6,49 +6,64 @@ the lowest of these. (A snapshot's horizon would not do: transaction ids rise in
 on the server would keep the log from being read.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import takewhile
 
-from sqlalchemy import Executable, bindparam, delete, insert, select, text, update
+from sqlalchemy import Executable, bindparam, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from provisioning.changes import Change, in_order
 from provisioning.db.models import change_log, changes
-from provisioning.db.repository import dialect, document, insert_document
+from provisioning.db.prepared import Row, columns, dialect, listed, unnested
+from provisioning.db.repository import Id, Repository, Writes
 
 _UNDER_WAY = 1_884_245_857  # the first half of the locks' names: any number that nothing else in the database uses
 _HALF = 2**31
 _LAST_TAKEN = "SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM changes_position"
-_ANNOUNCE = text(
-    f"SELECT pg_advisory_xact_lock_shared(:under_way, CAST(last % :half AS int)) FROM ({_LAST_TAKEN}) AS taken (last)"  # noqa: S608 (ours)
-).bindparams(under_way=_UNDER_WAY, half=_HALF)
 _ANNOUNCED = text(
     "SELECT CAST(objid AS bigint) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND classid = CAST(:under_way AS bigint)"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 ).bindparams(under_way=_UNDER_WAY)
-_TAKE = text("SELECT nextval('changes_position') FROM generate_series(1, :how_many)")
-_TAKE_ON_SQLITE = update(change_log).values(last=change_log.c.last + bindparam("how_many")).returning(change_log.c.last)
+_TAKE = update(change_log).values(last=change_log.c.last + bindparam("how_many")).returning(change_log.c.last)
 _OLDEST = select(changes.c.position, changes.c.recorded_at).order_by(changes.c.position).limit(bindparam("at_most"))
 _FORGET = delete(changes).where(changes.c.position <= bindparam("to"))
 _FORGOTTEN = update(change_log).where(change_log.c.forgotten < bindparam("to")).values(forgotten=bindparam("to"))
-_RECORD = insert_document(changes)
 _LAST: dict[str, Executable] = {"sqlite": select(change_log.c.last), "postgresql": text(_LAST_TAKEN)}
 _FORGOTTEN_TO = select(change_log.c.forgotten)
-_RECORD_ON_SQLITE = insert(changes)
+_TOLD = [each for each in changes.columns if each.name != "position"]
+_ANNOUNCE = f"SELECT pg_advisory_xact_lock_shared({_UNDER_WAY}, CAST(last %% {_HALF} AS int)) FROM ({_LAST_TAKEN}) AS taken (last)"  # noqa: S608 (ours)
+_TAKE_AND_TELL = f"INSERT INTO changes (position, {listed(_TOLD)}) SELECT nextval('changes_position'), told.* FROM announced, told"  # noqa: S608 (ours)
 
 
-def record(session: Session, happened: Sequence[Change], now: datetime) -> None:
-    """Write what a batch changed. To be called under all its locks, once its rows are written."""
-    if not happened:
-        return
-    ordered = in_order(happened)
-    on_sqlite = dialect(session) == "sqlite"
-    rows = [_row(change, position, now) for change, position in zip(ordered, _positions(session, len(ordered), on_sqlite), strict=True)]
-    if on_sqlite:
-        session.execute(_RECORD_ON_SQLITE, rows)
-    else:
-        session.execute(_RECORD, document(rows))
+class _Log(Repository):
+    """The log, among the tables that a batch writes. Its rows stay in their order, and get their positions as they are written."""
+
+    def ordered(self, rows: Iterable[Row]) -> list[Row]:
+        return list(rows)
+
+    def statement(self, how: str) -> str:
+        # It announces before it takes: no position is taken for a row that is not joined to the announcement.
+        told = f"WITH announced AS MATERIALIZED ({_ANNOUNCE}), told AS MATERIALIZED ({unnested(_TOLD, 'told')}) {_TAKE_AND_TELL}"
+        return f"{told} RETURNING 1"
+
+    def columns(self, how: str, ordered: Sequence[Row]) -> dict[str, list[object]]:
+        return columns(_TOLD, "told", ordered)
+
+    def insert(self, session: Session, rows: Iterable[Row]) -> set[Id]:
+        rows = list(rows)
+        last: int = session.execute(_TAKE, {"how_many": len(rows)}).scalar_one()
+        return super().insert(session, [{**row, "position": last - len(rows) + number} for number, row in enumerate(rows, start=1)])
+
+
+_LOG = _Log(changes)
+
+
+def record(session: Session, happened: Iterable[Change], now: datetime, writes: Writes | None = None) -> None:
+    """Write what a batch changed, and with it what else there is to be written. To be called under all its locks."""
+    writes = writes or Writes()
+    writes.insert(_LOG, [_row(change, now) for change in in_order(happened)])
+    writes.write(session)
 
 
 def settled(session: Session) -> int:
@@ -82,18 +97,9 @@ def forget(session: Session, before: datetime, *, at_most: int) -> int:
     return len(old)
 
 
-def _positions(session: Session, how_many: int, on_sqlite: bool) -> Sequence[int]:
-    if on_sqlite:
-        last: int = session.execute(_TAKE_ON_SQLITE, {"how_many": how_many}).scalar_one()
-        return range(last - how_many + 1, last + 1)
-    session.execute(_ANNOUNCE)  # a statement of its own, before any position is taken
-    return session.execute(_TAKE, {"how_many": how_many}).scalars().all()
-
-
-def _row(change: Change, position: int, now: datetime) -> dict[str, object]:
+def _row(change: Change, now: datetime) -> dict[str, object]:
     return {
         "organization_id": change.organization_id,
-        "position": position,
         "type": change.type.value,
         "user_id": change.user_id,
         "group_id": change.group_id,

@@ -7,7 +7,8 @@ from sqlalchemy import RowMapping, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from provisioning.db.models import UtcTime, deliveries
-from provisioning.db.repository import Repository, Row, as_keys, keys
+from provisioning.db.prepared import Row
+from provisioning.db.repository import Repository, as_keys, keys
 
 _DELIVERIES = Repository(deliveries)
 

@@ -9,13 +9,15 @@ from hashlib import blake2b
 from sqlalchemy import ARRAY, BigInteger, Boolean, bindparam, text
 from sqlalchemy.orm import Session
 
-from provisioning.db.repository import dialect
+from provisioning.db.prepared import Prepared, dialect
 
 # unnest gives the elements in their order, and the locks are taken in it: two batches never wait for each other in a ring.
-_HOLD = text(
-    "SELECT CASE WHEN alone THEN pg_advisory_xact_lock(name) ELSE pg_advisory_xact_lock_shared(name) END"
-    " FROM unnest(:names, :alone) AS wanted (name, alone)"
-).bindparams(bindparam("names", type_=ARRAY(BigInteger)), bindparam("alone", type_=ARRAY(Boolean)))
+_HOLD = Prepared(
+    text(
+        "SELECT CASE WHEN alone THEN pg_advisory_xact_lock(name) ELSE pg_advisory_xact_lock_shared(name) END"
+        " FROM unnest(:names, :alone) AS wanted (name, alone)"
+    ).bindparams(bindparam("names", type_=ARRAY(BigInteger)), bindparam("alone", type_=ARRAY(Boolean)))
+)
 
 
 def hold(session: Session, names: Iterable[tuple[str, ...]]) -> None:
@@ -32,4 +34,4 @@ def share(session: Session, names: Mapping[tuple[str, ...], bool]) -> None:
         number = int.from_bytes(blake2b("\0".join(name).encode(), digest_size=8).digest(), signed=True)
         wanted[number] = wanted.get(number, False) or alone
     ordered = sorted(wanted.items())
-    session.execute(_HOLD, {"names": [number for number, _ in ordered], "alone": [alone for _, alone in ordered]})
+    _HOLD.execute(session, {"names": [number for number, _ in ordered], "alone": [alone for _, alone in ordered]})

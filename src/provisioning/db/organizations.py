@@ -1,21 +1,30 @@
 """Organizations as a batch enters them: under a shared lock, and with the mark below which events are stale. And what they are called."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import JSON, RowMapping, bindparam, case, exists, or_, select, update
+from sqlalchemy import JSON, bindparam, case, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from provisioning.db import locks
-from provisioning.db.models import Name, organizations
-from provisioning.db.repository import Repository
+from provisioning.db.models import Name, directories, organizations
+from provisioning.db.prepared import Prepared
+from provisioning.db.repository import Repository, as_keys, keys
+from provisioning.merge import Key
 
 _ORGANIZATIONS = Repository(organizations)
 _id = organizations.c.id == bindparam("its_id")
 _MARK = select(organizations.c.complete_as_of, organizations.c.mapped_roles).where(_id)
 _SET_MARK = update(organizations).where(_id).values(complete_as_of=bindparam("mark"))
 _SET_ROLES = update(organizations).where(_id).values(mapped_roles=bindparam("mapped_roles", type_=JSON))
+
+_wanted = keys("id")
+_ENTER = Prepared(
+    select(organizations.c.id, organizations.c.complete_as_of, organizations.c.has_erased, directories.c.id)
+    .join(_wanted, organizations.c.id == _wanted.c.id)
+    .outerjoin(directories, (directories.c.organization_id == organizations.c.id) & ~directories.c.enabled)
+)
 
 _called = bindparam("external_id", type_=Name)
 _BY_EXTERNAL_ID = select(organizations.c.id).where(organizations.c.external_id == _called)
@@ -41,12 +50,15 @@ class Mark:
     mapped_roles: Mapping[str, list[str]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entered:
-    """An organization that a batch has entered: its mark, in nanoseconds since 1970, and whether somebody of it was erased."""
+    """An organization that a batch has entered: its mark, in nanoseconds since 1970, whether somebody of it was erased, and its disabled
+    directories.
+    """
 
     complete_as_of: int | None = None
     has_erased: bool = False
+    disabled: set[Key] = field(default_factory=set)
 
 
 def enter(session: Session, alone: Mapping[str, bool], now: datetime) -> dict[str, Entered]:
@@ -55,19 +67,19 @@ def enter(session: Session, alone: Mapping[str, bool], now: datetime) -> dict[st
     Batches share an organization; whoever sets its mark, or changes what counts for everybody in it, holds it alone (the value true).
     """
     hold(session, alone)
-    ids = [(organization,) for organization in alone]
-    found = _ORGANIZATIONS.read(session, ids)
-    _ORGANIZATIONS.insert(session, ({"id": id_, "created_at": now} for (id_,) in ids if (id_,) not in found))
-    return {id_: _entered(found.get((id_,))) for (id_,) in ids}
+    found: dict[str, Entered] = {}
+    for id_, complete_as_of, has_erased, disabled in _ENTER.execute(session, as_keys((id_,) for id_ in alone)).all():
+        entered = found.setdefault(id_, Entered(complete_as_of, bool(has_erased)))
+        if disabled is not None:
+            entered.disabled.add(Key(id_, disabled))
+    new = alone.keys() - found.keys()
+    _ORGANIZATIONS.insert(session, ({"id": id_, "created_at": now} for id_ in new))
+    return found | {id_: Entered() for id_ in new}
 
 
 def hold(session: Session, alone: Mapping[str, bool]) -> None:
     """Hold these organizations until the transaction ends, as `enter` does, known or not."""
     locks.share(session, {("organization", organization): held for organization, held in alone.items()})
-
-
-def _entered(row: RowMapping | None) -> Entered:
-    return Entered(row["complete_as_of"], bool(row["has_erased"])) if row else Entered()
 
 
 def know(session: Session, organization_id: str, now: datetime) -> None:

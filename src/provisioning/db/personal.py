@@ -27,7 +27,7 @@ from provisioning.db.models import (
     role_grants,
     users,
 )
-from provisioning.db.repository import dialect
+from provisioning.db.prepared import dialect
 from provisioning.db.session import LOCK_SECONDS, Database
 from provisioning.merge import Key
 

@@ -1,15 +1,17 @@
 """The records *there*, each a row of registers with the columns that are projected from them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple, cast
 
 from sqlalchemy import RowMapping
+from sqlalchemy.orm import Session
 
 from provisioning.accounts import DirectoryUser
 from provisioning.bodies import Json
 from provisioning.db.models import directories, directory_users, groups
-from provisioning.db.repository import Repository, Row
+from provisioning.db.prepared import Prepared, Row
+from provisioning.db.repository import Repository, among, as_keys
 from provisioning.merge import DELETED, Key, Kind, Registers, dump, load
 
 REPOSITORIES: Mapping[Kind, Repository] = {
@@ -19,9 +21,30 @@ REPOSITORIES: Mapping[Kind, Repository] = {
 }
 
 
+_columns = directory_users.c
+_LINKS = Prepared(
+    among(directory_users, "organization_id", "id").with_only_columns(
+        _columns.organization_id, _columns.id, _columns.user_id, _columns.email, _columns.external_id
+    )
+)
+
+
 def registers(row: RowMapping | None) -> Registers:
     """The registers of a stored record; none of one that is not there."""
     return load(row["registers"]) if row else {}
+
+
+class Link(NamedTuple):
+    """Whose a directory user is, and what it might be joined on, as far as any of it is known."""
+
+    user_id: str | None = None
+    email: str | None = None
+    external_id: str | None = None
+
+
+def links(session: Session, found: Iterable[Key]) -> dict[Key, Link]:
+    """By directory user, of those that are there."""
+    return {Key(row[0], row[1]): Link(*row[2:]) for row in _LINKS.execute(session, as_keys(found))}
 
 
 def directory_user(row: RowMapping) -> DirectoryUser:

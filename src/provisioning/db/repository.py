@@ -1,18 +1,17 @@
-"""A table's rows by their keys, many at a time: read, lock, insert, save, delete. Each is one prepared statement, whatever the batch.
+"""A table's rows by their keys, many at a time: read, lock, insert, save, delete. Each is one prepared statement, whatever the batch;
+and what is to be written into several tables is one, too.
 
 A set of keys travels as one JSON text, so that a batch of any size stays under every database's limit on parameters.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from functools import cache
 from json import dumps
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 from sqlalchemy import (
     JSON,
-    Executable,
     Integer,
-    Result,
     RowMapping,
     Select,
     String,
@@ -20,21 +19,24 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
-    column,
     delete,
-    func,
     literal_column,
     select,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import Insert, insert  # SQLite writes ON CONFLICT in the same words
+from sqlalchemy.dialects.postgresql import insert  # SQLite writes ON CONFLICT in the same words
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
-Row: TypeAlias = Mapping[str, object]
+from provisioning.db.models import metadata
+from provisioning.db.prepared import Prepared, Row, columns, dialect, insert_columns
+from provisioning.db.session import Contended
+
 Id: TypeAlias = tuple[str, ...]
+
+INSERT, SAVE = "insert", "save"
 
 
 class each_of(GenericFunction[object]):  # noqa: N801 (named as a SQL function is)
@@ -81,22 +83,28 @@ class Repository:
         """Build the statements, once."""
         key = list(table.primary_key.columns)
         self._key = tuple(each.name for each in key)
-        self._read = among(table, *self._key)
+        found = among(table, *self._key)
+        self._read = Prepared(found)
         # FOR NO KEY UPDATE: the check of a foreign key on such a row does not wait for us.
-        self._lock = self._read.order_by(*key).with_for_update(key_share=True, of=table)
-        written = [each.name for each in table.columns if each not in key and each.name != "created_at"]
-        self._insert: dict[str, Executable] = {}
-        self._save: dict[str, Executable] = {}
-        for name, rows in (("sqlite", insert(table)), ("postgresql", insert_document(table))):
-            self._insert[name] = rows.on_conflict_do_nothing(index_elements=key).returning(*key)
-            if written:
-                self._save[name] = rows.on_conflict_do_update(index_elements=key, set_={each: rows.excluded[each] for each in written})
+        self._lock = Prepared(found.order_by(*key).with_for_update(key_share=True, of=table))
+        self.table, self._columns = table, list(table.columns)
+        rows, ids = insert(table), ", ".join(self._key)
+        self._insert = Prepared(
+            rows.on_conflict_do_nothing(index_elements=key).returning(*key),
+            f"{insert_columns(table, f'{table.name}.{INSERT}')} ON CONFLICT ({ids}) DO NOTHING RETURNING {ids}",
+        )
+        if written := [each.name for each in table.columns if each not in key and each.name != "created_at"]:
+            anew = ", ".join(f'"{each}" = excluded."{each}"' for each in written)
+            self._save = Prepared(
+                rows.on_conflict_do_update(index_elements=key, set_={each: rows.excluded[each] for each in written}),
+                f"{insert_columns(table, f'{table.name}.{SAVE}')} ON CONFLICT ({ids}) DO UPDATE SET {anew}",
+            )
         wanted = keys(*self._key)
-        self._delete: dict[str, Executable] = {
-            "sqlite": delete(table).where(tuple_(*key).in_(select(wanted))),
+        self._delete = Prepared(
+            delete(table).where(tuple_(*key).in_(select(wanted))),
             # USING: for the sub-select above PostgreSQL reads the whole table.
-            "postgresql": delete(table).where(*(each == wanted.c[each.name] for each in key)),
-        }
+            delete(table).where(*(each == wanted.c[each.name] for each in key)),
+        )
 
     def read(self, session: Session, ids: Iterable[Id]) -> dict[Id, RowMapping]:
         """The rows with these keys, as they are now."""
@@ -108,52 +116,108 @@ class Repository:
 
     def insert(self, session: Session, rows: Iterable[Row]) -> set[Id]:
         """Insert those rows whose key is not there yet; returns the keys of those inserted."""
-        inserted = self._execute(session, self._insert, rows)
-        return {tuple(str(value) for value in row) for row in inserted} if inserted else set()
+        if not (ordered := self.ordered(rows)):
+            return set()
+        inserted = self._insert.execute(session, self._given(session, INSERT, ordered))
+        return {cast(Id, tuple(row)) for row in inserted.all()}
 
     def save(self, session: Session, rows: Iterable[Row]) -> None:
         """Write these rows, which are locked, over what is stored under their keys; `created_at` stays."""
-        self._execute(session, self._save, rows)
+        if ordered := self.ordered(rows):
+            self._save.execute(session, self._given(session, SAVE, ordered))
 
     def delete(self, session: Session, ids: Iterable[Id]) -> None:
         """Delete the rows with these keys."""
         if ids := list(ids):
-            session.execute(self._delete[dialect(session)], as_keys(ids))
+            self._delete.execute(session, as_keys(ids))
 
-    def _by_id(self, session: Session, statement: Select[tuple[object, ...]], ids: Iterable[Id]) -> dict[Id, RowMapping]:
+    def _by_id(self, session: Session, statement: Prepared, ids: Iterable[Id]) -> dict[Id, RowMapping]:
         ids = list(ids)
-        found = session.execute(statement, as_keys(ids)).mappings() if ids else ()
+        found = statement.execute(session, as_keys(ids)).mappings().all() if ids else ()
         return {tuple(str(row[field]) for field in self._key): row for row in found}
 
-    def _execute(self, session: Session, statements: Mapping[str, Executable], rows: Iterable[Row]) -> Result[tuple[object, ...]] | None:
-        ordered = sorted(rows, key=lambda row: tuple(str(row[field]) for field in self._key))
-        if not ordered:
-            return None
-        on_postgresql = dialect(session) == "postgresql"
-        return session.execute(statements[dialect(session)], document(ordered) if on_postgresql else [dict(row) for row in ordered])
+    def ordered(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows in the order of their keys."""
+        return sorted(rows, key=lambda row: tuple(str(row[field]) for field in self._key))
+
+    def _given(self, session: Session, how: str, ordered: Sequence[Row]) -> Any:
+        return self.columns(how, ordered) if dialect(session) == "postgresql" else [dict(row) for row in ordered]
+
+    def columns(self, how: str, ordered: Sequence[Row]) -> dict[str, list[object]]:
+        """The parameters of what PostgreSQL is told (`statement`)."""
+        return columns(self._columns, f"{self.table.name}.{how}", ordered)
+
+    def statement(self, how: str) -> str:
+        """How PostgreSQL is told to write rows; it returns a row for each that it writes."""
+        return f"{self._save.postgresql} RETURNING 1" if how == SAVE else self._insert.postgresql
 
 
-def dialect(session: Session) -> str:
-    """The database's name: `sqlite` or `postgresql`."""
-    return session.get_bind().dialect.name
+Step: TypeAlias = tuple[Repository, str]
 
 
-def insert_document(table: Table) -> Insert:
-    """Insert the rows of one JSON document, `rows`: PostgreSQL reads it several times faster than a statement that lists them."""
-    columns = [column(each.name, each.type) for each in table.columns]
-    rows = func.json_to_recordset(bindparam("rows", type_=String).cast(JSON)).table_valued(*columns).render_derived(with_types=True)
-    return insert(table).from_select([each.name for each in columns], select(*rows.c))
+class Writes:
+    """Rows of several tables that are written together: on PostgreSQL by one statement; on SQLite one table after the other, those first
+    that others refer to. What is to be deleted goes before, by statements of its own.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[Step, list[Row]] = {}
+        self._claimed: set[Repository] = set()
+        self._deleted: dict[Repository, list[Id]] = {}
+
+    def insert(self, repository: Repository, rows: Iterable[Row]) -> None:
+        """Rows that are new. What is there already stays."""
+        self._rows.setdefault((repository, INSERT), []).extend(rows)
+
+    def claim(self, repository: Repository, rows: Iterable[Row]) -> None:
+        """Rows that nobody else may have made."""
+        self.insert(repository, rows)
+        self._claimed.add(repository)
+
+    def save(self, repository: Repository, rows: Iterable[Row]) -> None:
+        """Rows that are locked."""
+        self._rows.setdefault((repository, SAVE), []).extend(rows)
+
+    def delete(self, repository: Repository, ids: Iterable[Id]) -> None:
+        """Rows that are to go, before any is written."""
+        self._deleted.setdefault(repository, []).extend(ids)
+
+    def write(self, session: Session) -> None:
+        """Write what there is to write, and be empty again. Raises Contended when a row to be claimed is there already."""
+        rows = {step: step[0].ordered(rows) for step, rows in sorted(self._rows.items(), key=_place) if rows}
+        deleted, claimed = self._deleted, self._claimed
+        self._rows, self._deleted, self._claimed = {}, {}, set()
+        for repository, ids in deleted.items():
+            repository.delete(session, ids)
+        inserted = _write(session, rows) if rows else {}
+        if any(inserted[step] < len(each) for step, each in rows.items() if step[1] == INSERT and step[0] in claimed):
+            raise Contended
 
 
-def document(rows: Iterable[Row]) -> dict[str, str]:
-    """The parameter `rows` of such a statement."""
-    return {"rows": dumps([dict(row) for row in rows], ensure_ascii=False, default=_as_json)}
+def _place(step: tuple[Step, object]) -> int:
+    """A table's after those that it refers to."""
+    return _PLACES[step[0][0].table]
 
 
-def _as_json(value: object) -> str:
-    """Times and bytes as PostgreSQL reads them."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return rf"\x{value.hex()}"
-    raise TypeError(f"a {type(value).__name__} goes into no column")
+def _write(session: Session, rows: Mapping[Step, list[Row]]) -> dict[Step, int]:
+    """How many rows were written, of each kind."""
+    if dialect(session) == "postgresql":
+        parameters = {name: given for (repository, how), each in rows.items() for name, given in repository.columns(how, each).items()}
+        return dict(zip(rows, session.connection().exec_driver_sql(_together(tuple(rows)), parameters).one(), strict=True))
+    written: dict[Step, int] = {}
+    for (repository, how), each in rows.items():
+        if how == SAVE:
+            repository.save(session, each)
+        else:
+            written[repository, how] = len(repository.insert(session, each))
+    return written
+
+
+@cache
+def _together(steps: tuple[Step, ...]) -> str:
+    told = ", ".join(f"step_{number} AS ({repository.statement(how)})" for number, (repository, how) in enumerate(steps))
+    counts = ", ".join(f"(SELECT count(*) FROM step_{number})" for number in range(len(steps)))  # noqa: S608 (ours)
+    return f"WITH {told} SELECT {counts}"
+
+
+_PLACES = {table: number for number, table in enumerate(metadata.sorted_tables)}

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from provisioning.accounts import Groups
 from provisioning.db import users
 from provisioning.db.models import Name, UtcTime, group_roles, groups, memberships, unapplied_roles
+from provisioning.db.prepared import Prepared
 from provisioning.db.records import REPOSITORIES
 from provisioning.db.repository import Repository, as_keys, keys
 from provisioning.errors import NotFound
@@ -23,7 +24,7 @@ _UNAPPLIED = Repository(unapplied_roles)
 
 _wanted = keys("organization_id", "id")
 # Of most groups there is nothing to say.
-_REMARKABLE = (
+_REMARKABLE = Prepared(
     select(groups.c.organization_id, groups.c.id, groups.c.deleted, group_roles.c.role)
     .select_from(_wanted)
     .join(groups, (groups.c.organization_id == _wanted.c.organization_id) & (groups.c.id == _wanted.c.id))
@@ -38,7 +39,7 @@ def of_groups(session: Session, wanted: Iterable[Key]) -> Groups:
         return Groups()
     deleted: set[Key] = set()
     roles: defaultdict[Key, set[str]] = defaultdict(set)
-    for organization_id, id_, is_deleted, role in session.execute(_REMARKABLE, as_keys(wanted)):
+    for organization_id, id_, is_deleted, role in _REMARKABLE.execute(session, as_keys(wanted)):
         key = Key(organization_id, id_)
         if is_deleted:
             deleted.add(key)

@@ -13,7 +13,8 @@ from select import POLLIN, poll
 from time import monotonic, sleep
 from typing import TypeVar, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc, text
+from psycopg.types.array import ListBinaryDumper
+from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.orm import Session, sessionmaker
@@ -42,7 +43,7 @@ _GRANT = (
 )
 _UNMIGRATED = {"42P01", "42703"}  # no such table, no such column
 _NO_SUCH = re.compile(r"no such (table|column)|table \w+ has no column")  # SQLite has no code of its own for it
-_CONTENDED = ("40001", "40P01")
+_CONTENDED = ("40001", "40P01", "0A000")  # the last: a plan that the server kept is none any more, since somebody altered its table
 _SQLITE_AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 _BROKEN = {
     "SQLITE_NOTADB": "The file that DATABASE_URL names is not a SQLite database.",
@@ -70,9 +71,7 @@ class Database:
             self._watchdog.guard(self.engine)
             self._watchdog.guard(self._readers)
         self._writing = sessionmaker(self.engine.execution_options(begin="write"), expire_on_commit=False)
-        # A page is read by several statements, which should see one state; SQLite's transactions do so by themselves.
-        snapshot = {} if self.dialect == "sqlite" else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        self._reading = sessionmaker(self._readers.execution_options(begin="read", **snapshot), expire_on_commit=False)
+        self._reading = sessionmaker(self._readers.execution_options(begin="read"), expire_on_commit=False)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -112,8 +111,8 @@ def make_engine(url: str, *, pool_size: int = 1) -> Engine:
     if sqlite and sqlite3.sqlite_version_info < SQLITE_NEEDED:
         needed = ".".join(map(str, SQLITE_NEEDED))
         raise ConfigurationError(f"This Python's SQLite is {sqlite3.sqlite_version}; {needed} or newer is needed, or PostgreSQL.")
-    # No named prepared statements: behind pgbouncer the next transaction may run on another server connection.
-    connect_args = {"timeout": LOCK_SECONDS} if sqlite else {"connect_timeout": LOCK_SECONDS, "prepare_threshold": None}
+    # By themselves both drivers would begin a transaction in their own way: _begin_sqlite and _begin_postgresql do.
+    connect_args = {"timeout": LOCK_SECONDS} if sqlite else {"connect_timeout": LOCK_SECONDS, "autocommit": True}
     engine = create_engine(
         url,
         pool_size=pool_size,
@@ -131,6 +130,7 @@ def make_engine(url: str, *, pool_size: int = 1) -> Engine:
         event.listen(engine, "checkout", lambda _, entry, __: _refuse_replaced(path, entry))
         event.listen(engine, "begin", _begin_sqlite)
     else:
+        event.listen(engine, "connect", _prepare_postgresql)
         event.listen(engine, "checkout", _refuse_closed)
         event.listen(engine, "begin", _begin_postgresql)
     return engine
@@ -184,15 +184,38 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-_LIMITS = text(
-    "SELECT set_config('lock_timeout', :lock, true), set_config('statement_timeout', :statement, true),"
-    " set_config('idle_in_transaction_session_timeout', :idle, true)"
-).bindparams(lock=f"{LOCK_SECONDS}s", statement=f"{int(STATEMENT_SECONDS * 1000)}ms", idle=f"{IDLE_SECONDS}s")
+_LIMITS = (
+    f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s';"
+    f" SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'; SET LOCAL timezone = 'UTC'"
+)
+_BEGIN = {
+    # A page is read by several statements, which should see one state; SQLite's transactions do so by themselves.
+    "read": f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}",
+    # What is written is found by its key, and a plan that is kept must not read from end to end what was small when it was made. (To JIT
+    # a forbidden way looks worth compiling where it is the only one, as to a sequence.)
+    "write": f"BEGIN; {_LIMITS}; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;"
+    " SET LOCAL jit = off",
+    "migrate": "BEGIN",
+    "none": "",  # each statement by itself, as VACUUM wants it
+}
+
+
+def _prepare_postgresql(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    """Keep prepared statements on the server, which spares it the planning; not behind a pooler such as pgbouncer, where the next
+    transaction may run on another server connection: it says another process id than the server itself.
+    """
+    cursor = connection.cursor()
+    cursor.execute("SELECT pg_backend_pid()")
+    direct = cursor.fetchone() == (connection.info.backend_pid,)
+    cursor.close()
+    connection.prepare_threshold = 1 if direct else None
+    connection.adapters.register_dumper(list, ListBinaryDumper)  # a fifth of the price of an array as text
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    if connection.get_execution_options().get("begin") in {"write", "read"}:
-        connection.execute(_LIMITS)
+    """Begin, with this transaction's limits, in one round trip."""
+    if begin := _BEGIN[connection.get_execution_options().get("begin", "migrate")]:
+        connection.exec_driver_sql(begin)
 
 
 def _refuse_closed(connection: DBAPIConnection, _: ConnectionPoolEntry, __: object) -> None:

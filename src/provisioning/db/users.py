@@ -11,32 +11,41 @@ from sqlalchemy.orm import Session
 from provisioning.accounts import PROFILE, Candidate, DirectoryUser, Shown, email_key
 from provisioning.changes import Was
 from provisioning.db.models import Name, directories, directory_users, local_roles, memberships, role_grants, users
-from provisioning.db.records import directory_user
-from provisioning.db.repository import Repository, Row, among, as_keys, keys
-from provisioning.merge import Key
+from provisioning.db.prepared import Prepared, Row
+from provisioning.db.records import REPOSITORIES, directory_user
+from provisioning.db.repository import Repository, among, as_keys, keys
+from provisioning.merge import Key, Kind
 
+DIRECTORY_USERS = REPOSITORIES[Kind.DIRECTORY_USER]
 USERS = Repository(users)
 MEMBERSHIPS = Repository(memberships)
 GRANTS = Repository(role_grants)
 LOCAL_ROLES = Repository(local_roles)
 
-_BEHIND = among(directory_users, "organization_id", "user_id")
-_GRANTS = among(role_grants, "organization_id", "user_id")
-_LOCAL_ROLES = among(local_roles, "organization_id", "user_id")
-_MEMBERSHIPS = among(memberships, "organization_id", "directory_user_id")
+_user = keys("organization_id", "user_id")
+_BEHIND = Prepared(
+    select(directory_users.c.organization_id, directory_users.c.user_id, directory_users.c.id).join(
+        _user, (directory_users.c.organization_id == _user.c.organization_id) & (directory_users.c.user_id == _user.c.user_id)
+    )
+)
+_GRANTS = Prepared(among(role_grants, "organization_id", "user_id"))
+_LOCAL_ROLES = Prepared(among(local_roles, "organization_id", "user_id"))
+_MEMBERSHIPS = Prepared(among(memberships, "organization_id", "directory_user_id"))
 
 _sought = keys("field", "organization_id", "text")
-_FOUND = union(
-    select(users.c.organization_id, users.c.id).join(
-        _sought,
-        (users.c.organization_id == _sought.c.organization_id) & (users.c.email_key == _sought.c.text) & (_sought.c.field == "email"),
-    ),
-    select(directory_users.c.organization_id, directory_users.c.user_id).join(
-        _sought,
-        (directory_users.c.organization_id == _sought.c.organization_id)
-        & (directory_users.c.external_id == _sought.c.text)
-        & (_sought.c.field == "external_id"),
-    ),
+_FOUND = Prepared(
+    union(
+        select(users.c.organization_id, users.c.id).join(
+            _sought,
+            (users.c.organization_id == _sought.c.organization_id) & (users.c.email_key == _sought.c.text) & (_sought.c.field == "email"),
+        ),
+        select(directory_users.c.organization_id, directory_users.c.user_id).join(
+            _sought,
+            (directory_users.c.organization_id == _sought.c.organization_id)
+            & (directory_users.c.external_id == _sought.c.text)
+            & (_sought.c.field == "external_id"),
+        ),
+    )
 )
 
 _email = keys("organization_id", "email_key")
@@ -44,6 +53,7 @@ _WITH_EMAILS = select(users.c.organization_id, users.c.email_key, users.c.id).jo
     _email, (users.c.organization_id == _email.c.organization_id) & (users.c.email_key == _email.c.email_key)
 )
 
+_NOBODY: Mapping[Key, DirectoryUser] = {}
 _KEYS = (
     select(users.c.id)
     .where(users.c.organization_id == bindparam("of_organization"), users.c.id > bindparam("after", type_=Name))
@@ -51,7 +61,7 @@ _KEYS = (
     .limit(bindparam("limit"))
 )
 _organization = keys("organization_id")
-_DISABLED = (
+_DISABLED = Prepared(
     select(directories.c.organization_id, directories.c.id)
     .join(_organization, directories.c.organization_id == _organization.c.organization_id)
     .where(~directories.c.enabled)
@@ -80,11 +90,16 @@ def page_of_keys(session: Session, organization_id: str, *, after: str, limit: i
     return [Key(organization_id, id_) for id_ in found]
 
 
-def candidates(session: Session, sought: Iterable[tuple[str, str, str]], also: Iterable[Key]) -> dict[Key, Candidate]:
-    """The users whom newcomers might join: by (`email` or `external_id`, organization, e-mail key or upstream id), and `also` these."""
-    found = {*_linked(session.execute(_FOUND, as_keys(sought))), *also}
+def candidates(
+    session: Session, sought: Iterable[tuple[str, str, str]], also: Iterable[Key], known: Mapping[Key, DirectoryUser]
+) -> dict[Key, Candidate]:
+    """The users whom newcomers might join: by (`email` or `external_id`, organization, e-mail key or upstream id), and `also` these.
+
+    Of those behind them who are `known` it is believed what is said there.
+    """
+    found = {*_linked(_FOUND.execute(session, as_keys(sought))), *also}
     stored = USERS.read(session, found)
-    everybody = behind(session, found)
+    everybody = behind(session, found, known)
     return {key: Candidate(key.id, stored[key]["email_key"], everybody[key]) for key in found}
 
 
@@ -96,11 +111,14 @@ def with_emails(session: Session, emails: Iterable[Key]) -> Mapping[Key, list[st
     return {key: sorted(ids) for key, ids in result.items()}
 
 
-def behind(session: Session, found: Iterable[Key]) -> Mapping[Key, list[DirectoryUser]]:
-    """By user: the directory users behind it."""
+def behind(session: Session, found: Collection[Key], known: Mapping[Key, DirectoryUser] = _NOBODY) -> Mapping[Key, list[DirectoryUser]]:
+    """By user: the directory users behind it; those who are `known` are not read again."""
     result: defaultdict[Key, list[DirectoryUser]] = defaultdict(list)
-    for row in session.execute(_BEHIND, as_keys(found)).mappings():
-        result[Key(row["organization_id"], row["user_id"])].append(directory_user(row))
+    rows = _BEHIND.execute(session, as_keys(found)).all() if found else ()
+    others = DIRECTORY_USERS.read(session, {(organization_id, id_) for organization_id, _, id_ in rows} - known.keys())
+    for organization_id, user_id, id_ in rows:
+        person = known.get(Key(organization_id, id_)) or directory_user(others[organization_id, id_])
+        result[Key(organization_id, user_id)].append(person)
     return result
 
 
@@ -127,13 +145,13 @@ def _linked(rows: Iterable[Sequence[str | None]]) -> set[Key]:
 def disabled_directories(session: Session, people: Iterable[DirectoryUser]) -> set[Key]:
     """The disabled directories of the organizations of those `people` whose directory is known."""
     organizations = {(person.key.organization_id,) for person in people if person.directory_id}
-    return {Key(*row) for row in session.execute(_DISABLED, as_keys(organizations))} if organizations else set()
+    return {Key(*row) for row in _DISABLED.execute(session, as_keys(organizations))} if organizations else set()
 
 
 def grants(session: Session, found: Iterable[Key]) -> Mapping[Key, set[tuple[str, str]]]:
     """By user: its roles, each with where it comes from."""
     result: defaultdict[Key, set[tuple[str, str]]] = defaultdict(set)
-    for row in session.execute(_GRANTS, as_keys(found)).mappings():
+    for row in _GRANTS.execute(session, as_keys(found)).mappings():
         result[Key(row["organization_id"], row["user_id"])].add((row["role"], row["source"]))
     return result
 
@@ -141,7 +159,7 @@ def grants(session: Session, found: Iterable[Key]) -> Mapping[Key, set[tuple[str
 def in_groups(session: Session, people: Iterable[DirectoryUser]) -> Mapping[Key, dict[tuple[str, str], datetime | None]]:
     """By user: which of these people behind it is in which group as the directory says, and since when that counts, if it does."""
     result: defaultdict[Key, dict[tuple[str, str], datetime | None]] = defaultdict(dict)
-    for row in session.execute(_MEMBERSHIPS, as_keys(person.key for person in people)).mappings():
+    for row in _MEMBERSHIPS.execute(session, as_keys(person.key for person in people)).mappings():
         result[Key(row["organization_id"], row["user_id"])][row["directory_user_id"], row["group_id"]] = row["since"]
     return result
 
@@ -149,7 +167,7 @@ def in_groups(session: Session, people: Iterable[DirectoryUser]) -> Mapping[Key,
 def granted_here(session: Session, found: Iterable[Key]) -> Mapping[Key, set[str]]:
     """By user: the roles that were granted to it here, active or not."""
     result: defaultdict[Key, set[str]] = defaultdict(set)
-    for row in session.execute(_LOCAL_ROLES, as_keys(found)).mappings():
+    for row in _LOCAL_ROLES.execute(session, as_keys(found)).mappings():
         result[Key(row["organization_id"], row["user_id"])].add(row["role"])
     return result
 

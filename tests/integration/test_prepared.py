@@ -1,0 +1,73 @@
+"""Statements that PostgreSQL keeps prepared: planned once, for tables of every size, and only where the connection is the server's own."""
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from stalling_proxy import StallingProxy
+
+from factories import delivery, event, named
+from provisioning.changes import Cause, CauseKind
+from provisioning.db.session import Database
+from provisioning.dispatcher import apply
+from provisioning.events import parse
+from provisioning.inbox import Inbox
+from rows import big_organization
+
+KEY = b"K\x00\x00\x00\x0c"
+PREPARED = text("SELECT count(*) FROM pg_prepared_statements")
+READ_WHOLE = text("SELECT coalesce(sum(seq_tup_read), 0) FROM pg_stat_xact_user_tables WHERE relname NOT IN ('groups', 'organizations')")
+
+
+class Pooler(StallingProxy):
+    """As pgbouncer does it: whoever connects is told a process id that is not the server's (BackendKeyData, which libpq keeps)."""
+
+    def _hand_on(self, source: Any, target: Any, flowing: Any, asks: bool) -> None:
+        key = b"" if not asks else KEY
+        while not key and (said := source.recv(65536)):
+            before, key, id_and_more = said.partition(KEY)
+            target.sendall(before + key + (b"\x00\x00\x00\x01" + id_and_more[4:] if key else b""))
+        super()._hand_on(source, target, flowing, asks)
+
+
+def prepared(session: Session) -> int:
+    """How many statements its server connection keeps."""
+    return int(session.execute(PREPARED).scalar_one())
+
+
+def people(*numbers: int, at: float = 0, **more: Any) -> list[bytes]:
+    """Events of these people, who are in two groups."""
+    return [event("user_created", f"dp_{n:05}", at=at, email=f"p{n}@x.com", groups=named("g1", "g2"), **more) for n in numbers]
+
+
+@pytest.mark.parametrize(("path", "keeps"), [(StallingProxy, True), (Pooler, False)])
+def test_a_server_connection_that_may_be_anothers_next_keeps_no_statement(
+    postgres_url: str, path: type[StallingProxy], *, keeps: bool
+) -> None:
+    with path(postgres_url) as way, closing(Database(way.url, writers=1)) as database:
+        for n in range(5):
+            Inbox(database).receive([delivery(body) for body in people(2 * n, 2 * n + 1)])
+        with database.writing() as session:
+            assert (prepared(session) > 5) is keeps
+
+
+def test_a_plan_made_for_a_few_rows_reads_no_table_of_many_from_end_to_end(postgres_url: str) -> None:
+    """Until autovacuum has looked, nothing tells the server to plan anew: a first sync is over by then."""
+    with closing(Database(postgres_url, writers=1)) as database:
+        for at in range(8):  # after the fifth time the server keeps one plan for all
+            read_whole(database, people(*range(3), at=at, name=f"{at}"))
+            read_whole(database, people(10 * at + 10, 10 * at + 11, at=at))
+        big_organization(database, "org_1", 3_000)
+        assert read_whole(database, people(1, 2, at=20, name="new")) == 0
+        assert read_whole(database, people(100_001, 100_002)) == 0
+
+
+def read_whole(database: Database, bodies: list[bytes]) -> int:
+    """How many rows were read without an index as these events were applied."""
+    events = [parsed for body in bodies if (parsed := parse(delivery(body)).event)]
+    with database.writing() as session:
+        before = int(session.execute(READ_WHOLE).scalar_one())
+        apply(session, events, [Cause(CauseKind.DELIVERY, "msg_1")] * len(events), "live")
+        return int(session.execute(READ_WHOLE).scalar_one()) - before
