@@ -71,8 +71,8 @@ def pytest_configure_node(node: Worker) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Five for two processors: many tests wait for processes, browsers and clocks."""
-    return 5 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) // 2
+    """Six for two processors: many tests wait for processes, browsers and clocks."""
+    return 3 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def server_of(config: pytest.Config) -> postgres.Server:
