@@ -4,7 +4,7 @@
 Commands are declared here and carried out by the modules beside, each imported when its command runs: importing them all takes more
 than a second, which `--help`, a typing mistake or a shell's completion should not cost.
 """
-# ruff: noqa: PLC0415
+# ruff: noqa: PLC0415 (imports where a command runs: see above)
 
 import os
 from pathlib import Path

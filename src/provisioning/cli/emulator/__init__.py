@@ -2,7 +2,7 @@
 
 What can be done is declared beside: people, structure, sending, playing, looking. They import nothing heavy either.
 """
-# ruff: noqa: PLC0415
+# ruff: noqa: PLC0415 (imports where a command runs: see above)
 
 from pathlib import Path
 from typing import Annotated

@@ -1,5 +1,5 @@
 """What most commands are: one call of the control API, and its answer on the screen. The client is imported when a command runs."""
-# ruff: noqa: PLC0415
+# ruff: noqa: PLC0415 (imports where a command runs: see above)
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,5 +1,5 @@
 """Declares what takes a while. What carries it out is imported when it runs."""
-# ruff: noqa: PLC0415
+# ruff: noqa: PLC0415 (imports where a command runs: see above)
 
 from functools import partial
 from typing import Annotated

@@ -1,5 +1,5 @@
 """`provisioning hooks`: whom the application wants told of what becomes different. Carried out by `managing`, imported when it runs."""
-# ruff: noqa: PLC0415
+# ruff: noqa: PLC0415 (imports where a command runs: see above)
 
 from pathlib import Path
 from typing import Annotated
