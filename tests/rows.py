@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import Table
+from sqlalchemy import Table, text
 
 from provisioning.db.models import application_ids, directories, directory_users, groups, memberships, role_grants, users
 from provisioning.db.repository import Repository
-from provisioning.db.session import Database
+from provisioning.db.session import Database, make_engine
 
 Row: TypeAlias = dict[str, Any]
 
@@ -94,3 +94,12 @@ def big_organization(database: Database, organization_id: str, people: int) -> N
             + [grant(number, "admin") for number in numbers if number % 40 == 0],
         },
     )
+
+
+def analyze(database: Database) -> None:
+    """Give it the statistics that a server in use has."""
+    if database.dialect == "postgresql":
+        engine = make_engine(database.engine.url.render_as_string(hide_password=False))
+        with engine.execution_options(begin="none").connect() as connection:
+            connection.execute(text("VACUUM ANALYZE"))
+        engine.dispose()

@@ -2,13 +2,16 @@
 
 import re
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, pairwise
-from json import JSONDecoder, dumps, loads
+from json import JSONDecoder, JSONEncoder, dumps, loads
 from math import isinf
 from sys import float_info
 from typing import Literal, TypeAlias
+
+from provisioning import jsons
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -43,7 +46,7 @@ def read(raw: bytes) -> Body:
 
 def canonical(value: Json) -> str:
     """One text for every way to write the same JSON value: keys sorted, no white space."""
-    return dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _canonical(value)
 
 
 def digest(data: Json) -> str:
@@ -57,6 +60,9 @@ _TOO_DEEP = f"The body is nested more than {MAX_DEPTH} levels deep."
 def _load(text: str) -> tuple[Json, bool]:
     """The document, and whether it is odd: no other can hold a NUL, a lone surrogate, a number that is too large, or too many levels."""
     odd = "\\u" in text or text.count("{") + text.count("[") > MAX_DEPTH
+    if not odd:
+        with suppress(ValueError):
+            return jsons.quick(text), False
     try:
         return _USUAL.decode(text), odd
     except _TooLarge:
@@ -87,10 +93,11 @@ def _refuse(_: str) -> Json:
     raise ValueError("NaN and Infinity are not JSON")
 
 
+_canonical = JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 _USUAL = JSONDecoder(parse_int=_small_integer, parse_float=_double, parse_constant=_refuse)
 _ANY = JSONDecoder(parse_int=_integer, parse_constant=_refuse)
 
-_SUSPECT = re.compile(rf'"(?:{"|".join(sorted(SECRET_KEYS))})"\s*:', re.IGNORECASE)
+_NAMES = [f'"{key}"' for key in SECRET_KEYS]
 _TOKEN = re.compile(r'\s*(?:"(?:[^"\\]++|\\.?)*+"?|[^\s"\[\]{}:,]++|.)', re.DOTALL)  # with the white space before it; every text has them
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
@@ -100,8 +107,10 @@ def _scrubbed(text: str) -> str:
 
     It works on tokens and counts brackets, so that it also sees what no reader gets to.
     """
-    if "\\u" not in text and not _SUSPECT.search(text):
-        return text
+    if "\\u" not in text:
+        lowered = text.lower()
+        if not any(name in lowered for name in _NAMES):
+            return text
     kept: list[str] = []
     dropping, depth = False, 0  # `depth` within what is dropped
     for token, following in pairwise([*_TOKEN.findall(text), ""]):

@@ -8,7 +8,6 @@ from enum import Enum, auto
 from itertools import chain
 from typing import TypeAlias
 
-from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
 from provisioning import handlers
@@ -16,7 +15,7 @@ from provisioning.changes import Cause, Change, ChangeType, newest_of, of_direct
 from provisioning.db import changes as log
 from provisioning.db import erased, organizations, records, users
 from provisioning.db.organizations import Entered
-from provisioning.db.prepared import Row
+from provisioning.db.prepared import Row, Stored
 from provisioning.db.repository import Writes
 from provisioning.events import Event, EventType
 from provisioning.merge import Key, Kind, Registers, Write, fold
@@ -121,7 +120,7 @@ class _Settled:
     """A record that is new (`before` is None), or that the events with the numbers `won` changed. One may only have been named."""
 
     key: Key
-    before: RowMapping | None
+    before: Stored | None
     after: Row
     won: set[int]
     told: Sequence[Numbered]
@@ -153,7 +152,7 @@ def _settle(session: Session, kind: Kind, writes: Told, to_row: ToRow, now: date
     return [_Settled(key, None, row, made[key][1], writes[key]) for key, row in rows.items() if key in inserted] + changed
 
 
-def _aged(row: Row, stored: RowMapping) -> Row:
+def _aged(row: Row, stored: Stored) -> Row:
     """`row`; when it shows nothing new (a hint said again), with the time at which it last did."""
     same = all(row[name] == stored[name] for name in row if name not in {"registers", "created_at", "updated_at"})
     return {**row, "updated_at": stored["updated_at"]} if same else row

@@ -10,13 +10,13 @@ from enum import StrEnum
 from functools import partial
 from time import monotonic, sleep
 
-from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 from structlog import get_logger
 
 from provisioning.accounts import PROFILE, Shown, email_key
 from provisioning.changes import Cause, CauseKind, of_application_id, of_user
 from provisioning.db import application_ids, changes, locks, organizations, users
+from provisioning.db.prepared import Stored
 from provisioning.db.session import Database
 from provisioning.merge import Key
 from provisioning.people import new_id
@@ -108,7 +108,7 @@ class _Found:
     left: Collection[Key]
     called: Mapping[Key, str]
     having: Mapping[Key, str]
-    rows: Mapping[tuple[str, ...], RowMapping]
+    rows: Mapping[tuple[str, ...], Stored]
 
 
 def _found(session: Session, accounts: Sequence[Account], *, lock: bool = False) -> _Found:

@@ -11,14 +11,13 @@ from functools import partial
 from time import time
 from typing import Self, cast
 
-from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 from structlog import get_logger
 
 from provisioning.changes import Cause, CauseKind
 from provisioning.db import erased, organizations, runs
 from provisioning.db import inbox as rows
-from provisioning.db.prepared import Row
+from provisioning.db.prepared import Row, Stored
 from provisioning.db.session import Database
 from provisioning.dispatcher import Effect, apply, held_by
 from provisioning.errors import Conflict, NotFound, NotReplayable, Unavailable
@@ -165,11 +164,11 @@ class Inbox:
             raise Conflict(f"This delivery is {stored[webhook_id]['outcome']}: only what failed or is dead-lettered can be dismissed.")
         return False
 
-    def _stored(self, webhook_ids: Sequence[str]) -> dict[str, RowMapping]:
+    def _stored(self, webhook_ids: Sequence[str]) -> dict[str, Stored]:
         with self._database.reading() as session:
             return rows.read(session, webhook_ids)
 
-    def _reopen(self, stored: Sequence[RowMapping], manner: "_Manner") -> list[Receipt]:
+    def _reopen(self, stored: Sequence[Stored], manner: "_Manner") -> list[Receipt]:
         """Handle stored deliveries, as far as their payloads are kept, as if they had just arrived: as many at once as a batch may hold."""
         receipts: list[Receipt] = []
         batch: list[Letter] = []
@@ -325,20 +324,20 @@ def _row(letter: Letter, now: datetime) -> dict[str, object]:
     }
 
 
-def _to_try_again(session: Session, webhook_ids: set[str], manner: _Manner) -> Mapping[str, RowMapping]:
+def _to_try_again(session: Session, webhook_ids: set[str], manner: _Manner) -> Mapping[str, Stored]:
     """Of the deliveries known already, those that are to be handled now: the unfinished ones, or all; locked.
 
     Of those that were `reopened`, whose payloads are kept still: what was forgotten since does not come back.
     """
 
-    def is_wanted(row: RowMapping) -> bool:
+    def is_wanted(row: Stored) -> bool:
         return (manner.again or row["outcome"] not in DONE) and (not manner.reopened or row["payload"] is not None)
 
     wanted = [webhook_id for webhook_id, row in rows.read(session, webhook_ids).items() if is_wanted(row)]
     return {webhook_id: row for webhook_id, row in rows.lock(session, wanted).items() if is_wanted(row)}
 
 
-def _told(hoped: dict[str, object], stored: RowMapping | None, outcome: Outcome, error: str | None) -> dict[str, object]:
+def _told(hoped: dict[str, object], stored: Stored | None, outcome: Outcome, error: str | None) -> dict[str, object]:
     """The row with what became of it; what had been done before and is stale now stays done as it was."""
     row = {**hoped, "outcome": outcome.value, "error": error, "processed_at": hoped["processed_at"] if outcome in DONE else None}
     if stored is not None:
@@ -348,7 +347,7 @@ def _told(hoped: dict[str, object], stored: RowMapping | None, outcome: Outcome,
     return row
 
 
-def _mending(row: Mapping[str, object], stored: RowMapping | None, now: datetime) -> dict[str, object]:
+def _mending(row: Mapping[str, object], stored: Stored | None, now: datetime) -> dict[str, object]:
     """What is being done about a delivery that failed, or did: it stays dismissed if it was `stored` so, or else is tried again."""
     mending: dict[str, object] = {name: stored[name] if stored else None for name in DISMISSED}
     tried_again = row["outcome"] == Outcome.FAILED and row["payload"] is not None and not mending["dismissed_at"]

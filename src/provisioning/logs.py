@@ -19,6 +19,7 @@ from types import CodeType
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from provisioning import jsons
 from provisioning.errors import ProvisioningError, Refused
 
 _PACKAGE = str(PurePath(__file__).parent)
@@ -44,7 +45,7 @@ def configure(*, json: bool | None = None) -> None:
     terminal = sys.stderr.isatty()
     renderer: Processor = structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)
     if not terminal if json is None else json:
-        renderer = structlog.processors.JSONRenderer()
+        renderer = structlog.processors.JSONRenderer(jsons.dumps_any)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,

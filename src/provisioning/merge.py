@@ -63,7 +63,7 @@ def merge(registers: Registers, write: Write) -> Registers | None:
     """The registers after `write`, or None when it wins none of them."""
     if write.inferred and any(register.version.occurred_at > write.version.occurred_at for register in registers.values()):
         return None
-    hint = write.version._replace(grade=0)
+    hint = Version(0, *write.version[1:])
     won = {
         key: Register(value, version)
         for version, values in ((hint, write.hints), (write.version, write.statements))

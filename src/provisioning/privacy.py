@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 from structlog import get_logger
 
@@ -12,6 +11,7 @@ from provisioning.bodies import Json, shown
 from provisioning.changes import Cause, CauseKind, of_erased
 from provisioning.db import changes, erased, organizations, personal, users
 from provisioning.db.personal import Person
+from provisioning.db.prepared import Stored
 from provisioning.db.session import Database
 from provisioning.events import rfc3339
 from provisioning.merge import Key
@@ -70,7 +70,7 @@ def lift(database: Database, directory_users: Sequence[Key], by: str) -> None:
     log.info("erasure_lifted", directory_user_ids=[key.id for key in directory_users], caller=by)
 
 
-def _as_json(row: RowMapping) -> Json:
+def _as_json(row: Stored) -> Json:
     return {name: _value(name, value) for name, value in row.items()}
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 
-from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
 from provisioning.accounts import LOCAL, PROFILE, DirectoryUser, Groups, Shown, is_abandoned, show
 from provisioning.changes import Cause, Change, of_user
 from provisioning.db import roles, users
+from provisioning.db.prepared import Stored
 from provisioning.db.repository import Id, Writes
 from provisioning.merge import Key
 
@@ -84,7 +84,7 @@ def show_anew(
 
 
 def _shown(
-    row: RowMapping,
+    row: Stored,
     behind: Sequence[DirectoryUser],
     disabled: Collection[Key],
     groups: Groups = _ANY_GROUPS,

@@ -30,7 +30,7 @@ from provisioning.emulator.structure import Structure
 from viewing import assert_views_are_true
 
 # The last commit of the release that serves on while this one is brought in. Each release moves it.
-PREVIOUS = "f1faf237"
+PREVIOUS = "be10c358"
 
 ROOT = Path(__file__).parents[2]
 ORGANIZATION = "org_1"

@@ -7,6 +7,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from databases import Databases
 from provisioning.api import edge
@@ -110,6 +111,15 @@ def test_each_header_is_there_once(client: TestClient) -> None:
     for path in ("/docs", "/embed/admin-portal.js", "/v1/organizations"):
         names = [name for name, _ in client.get(path, headers=bearer()).headers.multi_items()]
         assert sorted(names) == sorted(set(names))
+
+
+def test_an_answers_own_id_gives_way_to_the_requests() -> None:
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"X-Request-ID", b"inner"), (b"x-more", b"1")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    headers = TestClient(edge.Edge(app)).get("/", headers={"X-Request-ID": "outer"}).headers
+    assert (headers.get_list("x-request-id"), headers["x-more"]) == (["outer"], "1")
 
 
 def test_a_webhooks_answer_has_them_too(client: TestClient) -> None:

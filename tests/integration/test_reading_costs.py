@@ -20,7 +20,7 @@ from provisioning.db.reading.groups import page_of_groups
 from provisioning.db.reading.users import UserFilter, one_user, page_of_users, summaries
 from provisioning.db.session import Database
 from provisioning.merge import Key
-from rows import NOW, big_organization, put
+from rows import NOW, analyze, big_organization, put
 
 PEOPLE = 10_000
 BIG = {"users", "directory_users", "memberships", "role_grants", "application_ids", "changes", "deliveries", "hook_lanes"}
@@ -64,9 +64,7 @@ def fill(database: Database) -> None:
         {"hook_id": f"hook_{n % 2}", "subject_id": f"usr_{n:05}", "failing_since": NOW if n % 99 == 0 else None} for n in range(WAITING)
     )
     put(database, hook_lanes, *lanes)
-    if database.dialect == "postgresql":
-        with database.engine.execution_options(begin="none").connect() as connection:
-            connection.execute(text("VACUUM ANALYZE"))
+    analyze(database)
 
 
 def happened(database: Database, organization_id: str, people: int) -> None:

@@ -13,7 +13,7 @@ from provisioning.changes import Cause, CauseKind
 from provisioning.db.session import Database
 from provisioning.dispatcher import apply
 from provisioning.events import Event, parse
-from rows import big_organization
+from rows import analyze, big_organization
 
 FEW, MANY = 500, 8_000
 PLENTY = "SELECT coalesce(sum(seq_tup_read), 0) FROM pg_stat_xact_user_tables WHERE relname NOT IN ('groups', 'organizations')"
@@ -36,9 +36,7 @@ def batch() -> list[Event]:
 def filled(database: Database, people: int) -> None:
     """One organization, with the statistics that a server in use has."""
     big_organization(database, "org_1", people)
-    if database.dialect == "postgresql":
-        with database.engine.execution_options(begin="none").connect() as connection:
-            connection.execute(text("VACUUM ANALYZE"))
+    analyze(database)
 
 
 def test_on_postgresql_an_event_reads_no_table_from_end_to_end(postgres_url: str) -> None:

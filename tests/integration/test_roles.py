@@ -139,7 +139,7 @@ def assert_everybody_has_what_is_due(seen: Rows) -> None:
         has[row["user_id"]].add((row["role"], row["source"]))
     said = logged(seen)
     for user in seen[users]:
-        active = [directory_user(row) for row in live(seen, behind[user["id"]]) if row["active"]]  # type: ignore[arg-type] # a row
+        active = [directory_user(row) for row in live(seen, behind[user["id"]]) if row["active"]]
         due = {(role, each.key.id) for each in active for role in each.roles}
         due |= {(role, LOCAL) for role in granted[user["id"]] if active}
         inside = {group_id for each in active for group_id in each.group_ids} - deleted

@@ -78,8 +78,7 @@ def test_when_one_connection_is_lost_all_are_doubted(postgres_url: str) -> None:
 
 def test_a_batch_whose_path_is_lost_for_good_lets_go(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server hears nothing of it, and would keep its locks in the way of the next attempt for hours."""
-    begin = database_session._BEGIN["write"].replace(f"'{database_session.IDLE_SECONDS}s'", "'1s'")
-    monkeypatch.setitem(database_session._BEGIN, "write", begin)
+    monkeypatch.setitem(database_session._SETTINGS["write"], "idle_in_transaction_session_timeout", "'1s'")
     with StallingProxy(postgres_url) as path, opened(path.url) as next_replica:
         with monkeypatch.context() as hasty, ExitStack() as stack:
             hasty.setattr(database_session, "STALLED_SECONDS", 1)

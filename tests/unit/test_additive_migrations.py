@@ -16,7 +16,7 @@ from provisioning.db import migrations
 
 SCRIPTS = ScriptDirectory.from_config(migrations.config("sqlite://"))
 NEW = re.compile(  # all of one statement
-    r"CREATE SEQUENCE \w+( START WITH \d+)?|CREATE VIEW \w+ AS\s+SELECT [^;]+|"
+    r"CREATE SEQUENCE \w+( START WITH \d+)?|ALTER TABLE \w+ SET \(fillfactor = \d+\)|CREATE VIEW \w+ AS\s+SELECT [^;]+|"
     r"INSERT INTO (?P<table>\w+) [^;]+|UPDATE (?P<of>\w+) SET (?P<column>\w+) = [^,;]* WHERE [^;]+"
 )
 # Of these no release deletes a row: of any other, one that knows nothing of a new reference to it would fail to.

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import StringIO
 from typing import Any
@@ -25,6 +25,7 @@ from sqlalchemy import create_engine, text
 
 from provisioning import logs
 from provisioning.errors import Refused, Unreadable
+from provisioning.events import Delivery
 from provisioning.logs import RefusalLog, describe
 from provisioning.scalekit.signature import SignedHeaders, Verifier
 
@@ -46,6 +47,25 @@ def _process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.getLogger("uvicorn.access").disabled = False
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+
+
+def test_what_others_say_is_one_line_of_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the terminal's encoding, and whatever it would do with a control character."""
+    logs.configure(json=True)
+    said = "José \x9b31m \u2028 \x7f \ud800 x"
+    structlog.get_logger("provisioning.tests").warning("told", said=said, plain="x")
+    line = capsys.readouterr().err
+    assert line.isascii()
+    assert line.rstrip("\n").isprintable()
+    assert json.loads(line)["said"] == said
+
+
+def test_what_an_object_hides_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(json=True)
+    structlog.get_logger("provisioning.tests").warning("told", delivery=Delivery("msg_1", 0, datetime.now(UTC), CANARY.encode()))
+    line = capsys.readouterr().err
+    assert "msg_1" in line
+    assert CANARY not in line
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from secrets import token_hex
 from time import perf_counter
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
@@ -30,7 +30,9 @@ HEADERS = {
     "X-Frame-Options": "DENY",  # frame-ancestors, to browsers that do not know it
 }
 # To who came over TLS, by the word of a proxy that is believed. Of this host alone: others below its name are not ours to speak for.
-_OVER_TLS = {"Strict-Transport-Security": "max-age=31536000"}
+_TLS = {"Strict-Transport-Security": "max-age=31536000"}
+_ALWAYS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_OVER_TLS = [(name.lower().encode(), value.encode()) for name, value in {**HEADERS, **_TLS}.items()]
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +73,7 @@ class _Exchange:
         self.status = 0
         scope.setdefault("state", {})["request_id"] = self.request_id
         self._method = scope["method"]
-        self._headers = {**HEADERS, **_OVER_TLS} if scope.get("scheme") == "https" else HEADERS
+        self._headers = _OVER_TLS if scope.get("scheme") == "https" else _ALWAYS
         self.scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
         self._send = send
         self._began = perf_counter()
@@ -80,10 +82,10 @@ class _Exchange:
         """Send on, with the id and what is said of every answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.request_id
-            for name, value in self._headers.items():
-                headers.setdefault(name, value)
+            given = [each for each in message.get("headers", ()) if each[0].lower() != b"x-request-id"]
+            named = {name.lower() for name, _ in given}
+            mine = ((b"x-request-id", self.request_id.encode()), *(each for each in self._headers if each[0] not in named))
+            message["headers"] = [*given, *mine]
         await self._send(message)
 
     def log(self) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Executable, bindparam, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from provisioning.changes import Change, in_order
+from provisioning.db.arrays import Array
 from provisioning.db.models import change_log, changes
 from provisioning.db.prepared import Row, columns, dialect, listed, unnested
 from provisioning.db.repository import Id, Repository, Writes
@@ -33,7 +34,7 @@ _LAST: dict[str, Executable] = {"sqlite": select(change_log.c.last), "postgresql
 _FORGOTTEN_TO = select(change_log.c.forgotten)
 _TOLD = [each for each in changes.columns if each.name != "position"]
 _ANNOUNCE = f"SELECT pg_advisory_xact_lock_shared({_UNDER_WAY}, CAST(last %% {_HALF} AS int)) FROM ({_LAST_TAKEN}) AS taken (last)"  # noqa: S608 (ours)
-_TAKE_AND_TELL = f"INSERT INTO changes (position, {listed(_TOLD)}) SELECT nextval('changes_position'), told.* FROM announced, told"  # noqa: S608 (ours)
+_TAKE_AND_TELL = f"INSERT INTO changes (position, {listed(_TOLD)}) SELECT nextval('changes_position'), told.* FROM announced,"  # noqa: S608 (ours)
 
 
 class _Log(Repository):
@@ -42,13 +43,12 @@ class _Log(Repository):
     def ordered(self, rows: Iterable[Row]) -> list[Row]:
         return list(rows)
 
-    def statement(self, how: str) -> str:
+    def statement(self, how: str, name: str = "rows") -> str:
         # It announces before it takes: no position is taken for a row that is not joined to the announcement.
-        told = f"WITH announced AS MATERIALIZED ({_ANNOUNCE}), told AS MATERIALIZED ({unnested(_TOLD, 'told')}) {_TAKE_AND_TELL}"
-        return f"{told} RETURNING 1"
+        return f"WITH announced AS MATERIALIZED ({_ANNOUNCE}) {_TAKE_AND_TELL} {unnested(_TOLD, name)} AS told RETURNING 1"
 
-    def columns(self, how: str, ordered: Sequence[Row]) -> dict[str, list[object]]:
-        return columns(_TOLD, "told", ordered)
+    def parameters(self, ordered: Sequence[Row], name: str) -> dict[str, Array]:
+        return columns(_TOLD, ordered, name)
 
     def insert(self, session: Session, rows: Iterable[Row]) -> set[Id]:
         rows = list(rows)

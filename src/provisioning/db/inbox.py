@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import RowMapping, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from provisioning.db.models import UtcTime, deliveries
-from provisioning.db.prepared import Row
+from provisioning.db.prepared import Row, Stored
 from provisioning.db.repository import Repository, as_keys, keys
 
 _DELIVERIES = Repository(deliveries)
@@ -21,12 +21,12 @@ def claim(session: Session, rows: Sequence[Row]) -> set[str]:
     return {webhook_id for (webhook_id,) in _DELIVERIES.insert(session, rows)}
 
 
-def read(session: Session, webhook_ids: Iterable[str]) -> dict[str, RowMapping]:
+def read(session: Session, webhook_ids: Iterable[str]) -> dict[str, Stored]:
     """The stored deliveries with these webhook ids."""
     return {webhook_id: row for (webhook_id,), row in _DELIVERIES.read(session, ((each,) for each in webhook_ids)).items()}
 
 
-def lock(session: Session, webhook_ids: Iterable[str]) -> dict[str, RowMapping]:
+def lock(session: Session, webhook_ids: Iterable[str]) -> dict[str, Stored]:
     """The same, locked: for those that are to be handled again."""
     return {webhook_id: row for (webhook_id,), row in _DELIVERIES.lock(session, ((each,) for each in webhook_ids)).items()}
 

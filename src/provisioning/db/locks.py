@@ -9,6 +9,7 @@ from hashlib import blake2b
 from sqlalchemy import ARRAY, BigInteger, Boolean, bindparam, text
 from sqlalchemy.orm import Session
 
+from provisioning.db.arrays import Array
 from provisioning.db.prepared import Prepared, dialect
 
 # unnest gives the elements in their order, and the locks are taken in it: two batches never wait for each other in a ring.
@@ -34,4 +35,5 @@ def share(session: Session, names: Mapping[tuple[str, ...], bool]) -> None:
         number = int.from_bytes(blake2b("\0".join(name).encode(), digest_size=8).digest(), signed=True)
         wanted[number] = wanted.get(number, False) or alone
     ordered = sorted(wanted.items())
-    _HOLD.execute(session, {"names": [number for number, _ in ordered], "alone": [alone for _, alone in ordered]})
+    numbers, alone_ = zip(*ordered, strict=True)
+    _HOLD.rows(session, {"names": Array("bigint", numbers), "alone": Array("boolean", alone_)})

@@ -68,7 +68,7 @@ def enter(session: Session, alone: Mapping[str, bool], now: datetime) -> dict[st
     """
     hold(session, alone)
     found: dict[str, Entered] = {}
-    for id_, complete_as_of, has_erased, disabled in _ENTER.execute(session, as_keys((id_,) for id_ in alone)).all():
+    for id_, complete_as_of, has_erased, disabled in _ENTER.rows(session, as_keys((id_,) for id_ in alone)):
         entered = found.setdefault(id_, Entered(complete_as_of, bool(has_erased)))
         if disabled is not None:
             entered.disabled.add(Key(id_, disabled))

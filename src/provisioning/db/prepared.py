@@ -1,34 +1,91 @@
-"""Statements that are always the same, compiled once: SQLAlchemy needs longer to find a compiled statement again, each time it is
-executed, than for all else that it does for it. And rows that come as an array a column, which is less work for PostgreSQL, and for the
-driver, than a list of rows.
+"""Statements that are always the same, compiled once, and past most of SQLAlchemy where PostgreSQL executes them: finding a compiled
+statement again, and making its result one of SQLAlchemy's, costs as much as all else that happens to it here.
+
+Rows that are written travel as an array a column, which is less work for PostgreSQL, and for the driver, than a parameter a value.
 """
 
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from json import JSONEncoder
-from typing import Any, TypeAlias
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias, cast
 
-from sqlalchemy import JSON, Column, CursorResult, Executable, Table
+from psycopg import Connection as PostgreSQL
+from psycopg import Error, RawCursor
+from sqlalchemy import Column, Connection, CursorResult, Executable, RowMapping, Table
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.orm import Session
 
+from provisioning.db.arrays import Array
+
 Row: TypeAlias = Mapping[str, object]
+Stored: TypeAlias = Mapping[str, Any] | RowMapping
+"""A row as it was read."""
 
 _POSTGRESQL = psycopg.dialect()  # type: ignore[no-untyped-call]
+_NAME = re.compile(r"%\(([\w.]+)\)s")
+_NONE: Mapping[str, Any] = {}
+
+
+class Numbered(NamedTuple):
+    """A statement as PostgreSQL takes it, with `$1` for the first of the parameters of these `names`. The driver, which would read it
+    again each time if it were long, has nothing to do with it.
+    """
+
+    text: str
+    names: Sequence[str]
+
+
+def numbered(named: str) -> Numbered:
+    """The statement with `%(name)s` for a parameter, and `%%` for `%`."""
+    names = list(dict.fromkeys(_NAME.findall(named)))
+    return Numbered(_NAME.sub(lambda found: f"${names.index(found[1]) + 1}", named).replace("%%", "%"), names)
 
 
 class Prepared:
-    """A statement for both databases. PostgreSQL's may also be given as the driver takes it, with `%(name)s` for a parameter."""
+    """A statement for both databases. PostgreSQL's may also be given as text, with `%(name)s` for a parameter."""
 
     def __init__(self, statement: Executable, postgresql: Executable | str | None = None) -> None:
         self._statement = statement
-        self.postgresql, self._fixed = _compiled(statement if postgresql is None else postgresql)
+        named, self._fixed = _compiled(statement if postgresql is None else postgresql)
+        self._postgresql = numbered(named)
 
-    def execute(self, session: Session, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> CursorResult[*tuple[Any, ...]]:
-        """Execute it in the session's transaction. Values come as the driver has them: on PostgreSQL it makes JSON and times by itself."""
+    def rows(self, session: Session, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """What it returns in the session's transaction. Values come as the driver has them: JSON and times are made by itself."""
         connection = session.connection()
-        if isinstance(parameters, Mapping) and connection.dialect.name == "postgresql":
-            return connection.exec_driver_sql(self.postgresql, {**self._fixed, **parameters})
-        return connection.execute(self._statement, parameters)
+        if connection.dialect.name == "postgresql":
+            return ask(connection, self._postgresql, {**self._fixed, **parameters} if self._fixed else parameters)
+        return _returned(connection.execute(self._statement, parameters))
+
+    def write(self, session: Session, table: Table, rows: Sequence[Row]) -> Sequence[Sequence[Any]]:
+        """The same of one that writes these rows into the table (`insert_rows`)."""
+        connection = session.connection()
+        if connection.dialect.name == "postgresql":
+            return ask(connection, self._postgresql, columns(table.columns, rows))
+        return _returned(connection.execute(self._statement, [dict(row) for row in rows]))
+
+
+def ask(connection: Connection, statement: Numbered, parameters: Mapping[str, Any] = _NONE) -> Sequence[Sequence[Any]]:
+    """What PostgreSQL returns. Who listens to the connection's statements hears of it, but has no say; errors are SQLAlchemy's."""
+    heard = connection.dispatch
+    text, given = statement.text, [parameters[name] for name in statement.names]
+    try:
+        with RawCursor(cast("PostgreSQL[Any]", connection.connection.dbapi_connection)) as cursor:
+            for listener in heard.before_cursor_execute:
+                listener(connection, cursor, text, given, None, False)
+            try:
+                cursor.execute(text, given)
+            finally:
+                if not isinstance(sys.exception(), Error):  # of those it is told as of others
+                    for listener in heard.after_cursor_execute:
+                        listener(connection, cursor, text, given, None, False)
+            return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else ()  # its `description` would be made first
+    except Error as error:
+        connection._handle_dbapi_exception(error, text, None, None, None)
+
+
+def _returned(result: CursorResult[*tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
+    return result.all() if result.returns_rows else ()
 
 
 def _compiled(statement: Executable | str) -> tuple[str, dict[str, Any]]:
@@ -44,17 +101,19 @@ def dialect(session: Session) -> str:
     return session.get_bind().dialect.name
 
 
-def insert_columns(table: Table, how: str) -> str:
-    """The statement, for PostgreSQL, that inserts the rows that are its parameters (`columns`)."""
-    return f"INSERT INTO {table.name} ({listed(table.columns)}) {unnested(table.columns, how)}"
+def insert_rows(table: Table, name: str = "rows") -> str:
+    """The statement, for PostgreSQL, that inserts the rows that are its parameters of this name (`columns`)."""
+    return f"INSERT INTO {table.name} ({listed(table.columns)}) SELECT * FROM {unnested(table.columns, name)}"  # noqa: S608 (ours)
 
 
-def unnested(given: Iterable[Column[Any]], how: str) -> str:
-    """The rows that come as an array a column, in their order; `how` tells these parameters from others.
+def unnested(given: Iterable[Column[Any]], name: str = "rows") -> str:
+    """The rows that come as an array a column, in their order."""
+    return f"unnest({', '.join(f'%({name}.{number})s::{_type(each)}[]' for number, each in enumerate(given))})"
 
-    Short, since psycopg reads a statement of more than 4,096 characters, or 50 parameters, anew each time.
-    """
-    return f"SELECT * FROM unnest({', '.join(f'%({how}.{each.name})s::{_type(each)}[]' for each in given)})"  # noqa: S608 (ours)
+
+def columns(given: Iterable[Column[Any]], rows: Sequence[Row], name: str = "rows") -> dict[str, Array]:
+    """The parameters of such a statement; of what a row does not say, null."""
+    return {f"{name}.{number}": Array(_type(each), [row.get(each.name) for row in rows]) for number, each in enumerate(given)}
 
 
 def listed(given: Iterable[Column[Any]]) -> str:
@@ -62,25 +121,7 @@ def listed(given: Iterable[Column[Any]]) -> str:
     return ", ".join(f'"{each.name}"' for each in given)
 
 
-def columns(given: Iterable[Column[Any]], how: str, rows: Sequence[Row]) -> dict[str, list[object]]:
-    """The parameters of such a statement; of what a row does not say, null."""
-    return {
-        f"{how}.{each.name}": [_text(row.get(each.name)) for row in rows] if _is_json(each) else [row.get(each.name) for row in rows]
-        for each in given
-    }
-
-
+@cache
 def _type(each: Column[Any]) -> str:
     name = each.type.compile(dialect=_POSTGRESQL).partition(" COLLATE")[0]
     return {"TIMESTAMP WITH TIME ZONE": "timestamptz"}.get(name, name.lower())
-
-
-def _is_json(each: Column[Any]) -> bool:
-    return isinstance(each.type, JSON)
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else _encode(value)
-
-
-_encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

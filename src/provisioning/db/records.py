@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple, cast
 
-from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
 from provisioning.accounts import DirectoryUser
 from provisioning.bodies import Json
 from provisioning.db.models import directories, directory_users, groups
-from provisioning.db.prepared import Prepared, Row
+from provisioning.db.prepared import Prepared, Row, Stored
 from provisioning.db.repository import Repository, among, as_keys
 from provisioning.merge import DELETED, Key, Kind, Registers, dump, load
 
@@ -29,7 +28,7 @@ _LINKS = Prepared(
 )
 
 
-def registers(row: RowMapping | None) -> Registers:
+def registers(row: Stored | None) -> Registers:
     """The registers of a stored record; none of one that is not there."""
     return load(row["registers"]) if row else {}
 
@@ -44,10 +43,10 @@ class Link(NamedTuple):
 
 def links(session: Session, found: Iterable[Key]) -> dict[Key, Link]:
     """By directory user, of those that are there."""
-    return {Key(row[0], row[1]): Link(*row[2:]) for row in _LINKS.execute(session, as_keys(found))}
+    return {Key(row[0], row[1]): Link(*row[2:]) for row in _LINKS.rows(session, as_keys(found))}
 
 
-def directory_user(row: RowMapping) -> DirectoryUser:
+def directory_user(row: Stored) -> DirectoryUser:
     """A stored directory user."""
     return DirectoryUser(Key(row["organization_id"], row["id"]), registers(row), row["user_id"])
 
@@ -86,7 +85,7 @@ def group_row(key: Key, merged: Registers, now: datetime) -> Row:
     }
 
 
-def shown_group(row: Row | RowMapping) -> dict[str, Json] | None:
+def shown_group(row: Row | Stored) -> dict[str, Json] | None:
     """What a group shows, None of a deleted one."""
     return None if row["deleted"] else {name: cast(str | None, row[name]) for name in ("name", "external_id", "directory_id")}
 

@@ -6,13 +6,12 @@ A set of keys travels as one JSON text, so that a batch of any size stays under 
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from json import dumps
-from typing import Any, TypeAlias, cast
+from operator import itemgetter
+from typing import TypeAlias, cast
 
 from sqlalchemy import (
     JSON,
     Integer,
-    RowMapping,
     Select,
     String,
     Subquery,
@@ -30,9 +29,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
+from provisioning.db.arrays import Array
 from provisioning.db.models import metadata
-from provisioning.db.prepared import Prepared, Row, columns, dialect, insert_columns
+from provisioning.db.prepared import Numbered, Prepared, Row, Stored, ask, columns, dialect, insert_rows, numbered
 from provisioning.db.session import Contended
+from provisioning.jsons import dumps
 
 Id: TypeAlias = tuple[str, ...]
 
@@ -87,18 +88,15 @@ class Repository:
         self._read = Prepared(found)
         # FOR NO KEY UPDATE: the check of a foreign key on such a row does not wait for us.
         self._lock = Prepared(found.order_by(*key).with_for_update(key_share=True, of=table))
-        self.table, self._columns = table, list(table.columns)
-        rows, ids = insert(table), ", ".join(self._key)
-        self._insert = Prepared(
-            rows.on_conflict_do_nothing(index_elements=key).returning(*key),
-            f"{insert_columns(table, f'{table.name}.{INSERT}')} ON CONFLICT ({ids}) DO NOTHING RETURNING {ids}",
-        )
-        if written := [each.name for each in table.columns if each not in key and each.name != "created_at"]:
-            anew = ", ".join(f'"{each}" = excluded."{each}"' for each in written)
-            self._save = Prepared(
-                rows.on_conflict_do_update(index_elements=key, set_={each: rows.excluded[each] for each in written}),
-                f"{insert_columns(table, f'{table.name}.{SAVE}')} ON CONFLICT ({ids}) DO UPDATE SET {anew}",
-            )
+        self.table, self._names = table, [each.name for each in table.columns]
+        written = [each.name for each in table.columns if each not in key and each.name != "created_at"]
+        anew = ", ".join(f'"{each}" = excluded."{each}"' for each in written)
+        self._conflicts = {INSERT: f"DO NOTHING RETURNING {', '.join(self._key)}", SAVE: f"DO UPDATE SET {anew}"}
+        rows = insert(table)
+        self._insert = Prepared(rows.on_conflict_do_nothing(index_elements=key).returning(*key), self.statement(INSERT))
+        if written:
+            over = rows.on_conflict_do_update(index_elements=key, set_={each: rows.excluded[each] for each in written})
+            self._save = Prepared(over, self.statement(SAVE))
         wanted = keys(*self._key)
         self._delete = Prepared(
             delete(table).where(tuple_(*key).in_(select(wanted))),
@@ -106,11 +104,11 @@ class Repository:
             delete(table).where(*(each == wanted.c[each.name] for each in key)),
         )
 
-    def read(self, session: Session, ids: Iterable[Id]) -> dict[Id, RowMapping]:
+    def read(self, session: Session, ids: Iterable[Id]) -> dict[Id, Stored]:
         """The rows with these keys, as they are now."""
         return self._by_id(session, self._read, ids)
 
-    def lock(self, session: Session, ids: Iterable[Id]) -> dict[Id, RowMapping]:
+    def lock(self, session: Session, ids: Iterable[Id]) -> dict[Id, Stored]:
         """The rows with these keys, locked until the transaction ends; those that are not there are left out."""
         return self._by_id(session, self._lock, ids)
 
@@ -118,38 +116,34 @@ class Repository:
         """Insert those rows whose key is not there yet; returns the keys of those inserted."""
         if not (ordered := self.ordered(rows)):
             return set()
-        inserted = self._insert.execute(session, self._given(session, INSERT, ordered))
-        return {cast(Id, tuple(row)) for row in inserted.all()}
+        return {cast(Id, tuple(row)) for row in self._insert.write(session, self.table, ordered)}
 
     def save(self, session: Session, rows: Iterable[Row]) -> None:
         """Write these rows, which are locked, over what is stored under their keys; `created_at` stays."""
         if ordered := self.ordered(rows):
-            self._save.execute(session, self._given(session, SAVE, ordered))
+            self._save.write(session, self.table, ordered)
 
     def delete(self, session: Session, ids: Iterable[Id]) -> None:
         """Delete the rows with these keys."""
         if ids := list(ids):
-            self._delete.execute(session, as_keys(ids))
+            self._delete.rows(session, as_keys(ids))
 
-    def _by_id(self, session: Session, statement: Prepared, ids: Iterable[Id]) -> dict[Id, RowMapping]:
-        ids = list(ids)
-        found = statement.execute(session, as_keys(ids)).mappings().all() if ids else ()
-        return {tuple(str(row[field]) for field in self._key): row for row in found}
+    def _by_id(self, session: Session, statement: Prepared, ids: Iterable[Id]) -> dict[Id, Stored]:
+        found = statement.rows(session, as_keys(ids)) if (ids := list(ids)) else ()
+        # A table's key are its first columns.
+        return {row[: len(self._key)]: dict(zip(self._names, row, strict=True)) for row in map(tuple, found)}
 
     def ordered(self, rows: Iterable[Row]) -> list[Row]:
         """The rows in the order of their keys."""
-        return sorted(rows, key=lambda row: tuple(str(row[field]) for field in self._key))
+        return sorted(rows, key=itemgetter(*self._key))
 
-    def _given(self, session: Session, how: str, ordered: Sequence[Row]) -> Any:
-        return self.columns(how, ordered) if dialect(session) == "postgresql" else [dict(row) for row in ordered]
+    def statement(self, how: str, name: str = "rows") -> str:
+        """How PostgreSQL is told to write the rows in the parameters of this name."""
+        return f"{insert_rows(self.table, name)} ON CONFLICT ({', '.join(self._key)}) {self._conflicts[how]}"
 
-    def columns(self, how: str, ordered: Sequence[Row]) -> dict[str, list[object]]:
-        """The parameters of what PostgreSQL is told (`statement`)."""
-        return columns(self._columns, f"{self.table.name}.{how}", ordered)
-
-    def statement(self, how: str) -> str:
-        """How PostgreSQL is told to write rows; it returns a row for each that it writes."""
-        return f"{self._save.postgresql} RETURNING 1" if how == SAVE else self._insert.postgresql
+    def parameters(self, ordered: Sequence[Row], name: str) -> dict[str, Array]:
+        """The rows as these parameters."""
+        return columns(self.table.columns, ordered, name)
 
 
 Step: TypeAlias = tuple[Repository, str]
@@ -202,8 +196,10 @@ def _place(step: tuple[Step, object]) -> int:
 def _write(session: Session, rows: Mapping[Step, list[Row]]) -> dict[Step, int]:
     """How many rows were written, of each kind."""
     if dialect(session) == "postgresql":
-        parameters = {name: given for (repository, how), each in rows.items() for name, given in repository.columns(how, each).items()}
-        return dict(zip(rows, session.connection().exec_driver_sql(_together(tuple(rows)), parameters).one(), strict=True))
+        parameters: dict[str, Array] = {}
+        for number, ((repository, _), each) in enumerate(rows.items()):
+            parameters |= repository.parameters(each, str(number))
+        return dict(zip(rows, ask(session.connection(), _together(tuple(rows)), parameters)[0], strict=True))
     written: dict[Step, int] = {}
     for (repository, how), each in rows.items():
         if how == SAVE:
@@ -214,10 +210,12 @@ def _write(session: Session, rows: Mapping[Step, list[Row]]) -> dict[Step, int]:
 
 
 @cache
-def _together(steps: tuple[Step, ...]) -> str:
-    told = ", ".join(f"step_{number} AS ({repository.statement(how)})" for number, (repository, how) in enumerate(steps))
+def _together(steps: tuple[Step, ...]) -> Numbered:
+    each_told = (f"{repository.statement(how, str(number))}{_COUNTED[how]}" for number, (repository, how) in enumerate(steps))
+    told = ", ".join(f"step_{number} AS ({text})" for number, text in enumerate(each_told))
     counts = ", ".join(f"(SELECT count(*) FROM step_{number})" for number in range(len(steps)))  # noqa: S608 (ours)
-    return f"WITH {told} SELECT {counts}"
+    return numbered(f"WITH {told} SELECT {counts}")
 
 
+_COUNTED = {INSERT: "", SAVE: " RETURNING 1"}  # whoever inserts hears of each row already
 _PLACES = {table: number for number, table in enumerate(metadata.sorted_tables)}

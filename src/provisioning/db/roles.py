@@ -39,7 +39,7 @@ def of_groups(session: Session, wanted: Iterable[Key]) -> Groups:
         return Groups()
     deleted: set[Key] = set()
     roles: defaultdict[Key, set[str]] = defaultdict(set)
-    for organization_id, id_, is_deleted, role in _REMARKABLE.execute(session, as_keys(wanted)):
+    for organization_id, id_, is_deleted, role in _REMARKABLE.rows(session, as_keys(wanted)):
         key = Key(organization_id, id_)
         if is_deleted:
             deleted.add(key)

@@ -7,21 +7,22 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from json import dumps
 from pathlib import Path
 from select import POLLIN, poll
 from time import monotonic, sleep
 from typing import TypeVar, cast
 
-from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from provisioning.db.arrays import Array, ArrayDumper
+from provisioning.db.prepared import ask, numbered
 from provisioning.db.watchdog import Watchdog
 from provisioning.errors import ConfigurationError, Unavailable
+from provisioning.jsons import dumps, loads
 
 T = TypeVar("T")
 
@@ -63,8 +64,8 @@ class Database:
 
     def __init__(self, url: str, *, writers: int = 4, readers: int = 8) -> None:
         """Connect lazily to `url` (`sqlite:///…` or `postgresql://…`); nothing is opened until it is used."""
-        self.engine = make_engine(url, pool_size=writers)
-        self._readers = make_engine(url, pool_size=readers)
+        self.engine = make_engine(url, pool_size=writers, begin="write")
+        self._readers = make_engine(url, pool_size=readers, begin="read")
         self.dialect = self.engine.dialect.name
         self._watchdog = Watchdog(STALLED_SECONDS)
         if self.dialect == "postgresql":
@@ -102,8 +103,9 @@ class Database:
         self._watchdog.stop()
 
 
-def make_engine(url: str, *, pool_size: int = 1) -> Engine:
-    """An engine with the settings that this service's correctness rests on, and no values in its errors.
+def make_engine(url: str, *, pool_size: int = 1, begin: str = "migrate") -> Engine:
+    """An engine with the settings that this service's correctness rests on, and no values in its errors. Most of its transactions are to
+    `begin` this way; another is an execution option.
 
     Raises ConfigurationError where SQLite's library is older than what the statements need (RETURNING, `->>`).
     """
@@ -112,14 +114,15 @@ def make_engine(url: str, *, pool_size: int = 1) -> Engine:
         needed = ".".join(map(str, SQLITE_NEEDED))
         raise ConfigurationError(f"This Python's SQLite is {sqlite3.sqlite_version}; {needed} or newer is needed, or PostgreSQL.")
     # By themselves both drivers would begin a transaction in their own way: _begin_sqlite and _begin_postgresql do.
-    connect_args = {"timeout": LOCK_SECONDS} if sqlite else {"connect_timeout": LOCK_SECONDS, "autocommit": True}
+    connect_args = {"timeout": LOCK_SECONDS} if sqlite else {"connect_timeout": LOCK_SECONDS, "autocommit": True, "client_encoding": "utf8"}
     engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_SECONDS,
         hide_parameters=True,
-        json_serializer=lambda value: dumps(value, ensure_ascii=False, separators=(",", ":")),
+        json_serializer=dumps,
+        json_deserializer=loads,
         connect_args=connect_args,
     )
     if sqlite:
@@ -130,7 +133,7 @@ def make_engine(url: str, *, pool_size: int = 1) -> Engine:
         event.listen(engine, "checkout", lambda _, entry, __: _refuse_replaced(path, entry))
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        event.listen(engine, "connect", _prepare_postgresql)
+        event.listen(engine, "connect", lambda connection, entry: _prepare_postgresql(connection, entry, begin))
         event.listen(engine, "checkout", _refuse_closed)
         event.listen(engine, "begin", _begin_postgresql)
     return engine
@@ -184,38 +187,47 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-_LIMITS = (
-    f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s';"
-    f" SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'; SET LOCAL timezone = 'UTC'"
-)
+_LIMITS = {
+    "lock_timeout": f"'{LOCK_SECONDS}s'",
+    "statement_timeout": f"'{STATEMENT_SECONDS}s'",
+    "idle_in_transaction_session_timeout": f"'{IDLE_SECONDS}s'",
+    "timezone": "'UTC'",
+}
+# What is written is found by its key, and a plan that is kept must not read from end to end what was small when it was made. (To JIT a
+# forbidden way looks worth compiling where it is the only one, as to a sequence.)
+_BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
+_SETTINGS = {"read": _LIMITS, "write": _LIMITS | _BY_KEY, "migrate": {}, "none": {}}
 _BEGIN = {
     # A page is read by several statements, which should see one state; SQLite's transactions do so by themselves.
-    "read": f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}",
-    # What is written is found by its key, and a plan that is kept must not read from end to end what was small when it was made. (To JIT
-    # a forbidden way looks worth compiling where it is the only one, as to a sequence.)
-    "write": f"BEGIN; {_LIMITS}; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;"
-    " SET LOCAL jit = off",
+    "read": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "write": "BEGIN",
     "migrate": "BEGIN",
-    "none": "",  # each statement by itself, as VACUUM wants it
+    "none": "",  # each statement by itself, as VACUUM wants it, on an engine that keeps no settings
 }
 
 
-def _prepare_postgresql(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    """Keep prepared statements on the server, which spares it the planning; not behind a pooler such as pgbouncer, where the next
-    transaction may run on another server connection: it says another process id than the server itself.
+def _prepare_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, begin: str) -> None:
+    """Keep settings and prepared statements on the server, which spares it saying them and planning; not behind a pooler such as
+    pgbouncer, where the next transaction may run on another server connection: it says another process id than the server itself.
     """
     cursor = connection.cursor()
     cursor.execute("SELECT pg_backend_pid()")
     direct = cursor.fetchone() == (connection.info.backend_pid,)
+    if direct and _SETTINGS[begin]:
+        cursor.execute("; ".join(f"SET {name} = {value}" for name, value in _SETTINGS[begin].items()))
     cursor.close()
+    entry.info["keeps"] = begin if direct else "migrate"
     connection.prepare_threshold = 1 if direct else None
-    connection.adapters.register_dumper(list, ListBinaryDumper)  # a fifth of the price of an array as text
+    connection.adapters.register_dumper(Array, ArrayDumper)
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    """Begin, with this transaction's limits, in one round trip."""
-    if begin := _BEGIN[connection.get_execution_options().get("begin", "migrate")]:
-        connection.exec_driver_sql(begin)
+    """Begin, with this transaction's settings where the connection keeps others, in one round trip."""
+    how = connection.get_execution_options().get("begin", "migrate")
+    kept = connection.connection.info["keeps"]
+    settings = {} if kept == how else dict.fromkeys(_SETTINGS[kept], "DEFAULT") | _SETTINGS[how]
+    if begin := _BEGIN[how]:
+        ask(connection, numbered("; ".join([begin, *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])))
 
 
 def _refuse_closed(connection: DBAPIConnection, _: ConnectionPoolEntry, __: object) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, bindparam, select, union
+from sqlalchemy import Select, bindparam, select, union
 from sqlalchemy.orm import Session
 
 from provisioning.accounts import PROFILE, Candidate, DirectoryUser, Shown, email_key
 from provisioning.changes import Was
 from provisioning.db.models import Name, directories, directory_users, local_roles, memberships, role_grants, users
-from provisioning.db.prepared import Prepared, Row
+from provisioning.db.prepared import Prepared, Row, Stored
 from provisioning.db.records import REPOSITORIES, directory_user
 from provisioning.db.repository import Repository, among, as_keys, keys
 from provisioning.merge import Key, Kind
@@ -28,9 +28,18 @@ _BEHIND = Prepared(
         _user, (directory_users.c.organization_id == _user.c.organization_id) & (directory_users.c.user_id == _user.c.user_id)
     )
 )
-_GRANTS = Prepared(among(role_grants, "organization_id", "user_id"))
-_LOCAL_ROLES = Prepared(among(local_roles, "organization_id", "user_id"))
-_MEMBERSHIPS = Prepared(among(memberships, "organization_id", "directory_user_id"))
+_grant, _local_role, _membership = role_grants.c, local_roles.c, memberships.c
+_GRANTS = Prepared(
+    among(role_grants, "organization_id", "user_id").with_only_columns(_grant.organization_id, _grant.user_id, _grant.role, _grant.source)
+)
+_LOCAL_ROLES = Prepared(
+    among(local_roles, "organization_id", "user_id").with_only_columns(_local_role.organization_id, _local_role.user_id, _local_role.role)
+)
+_MEMBERSHIPS = Prepared(
+    among(memberships, "organization_id", "directory_user_id").with_only_columns(
+        _membership.organization_id, _membership.user_id, _membership.directory_user_id, _membership.group_id, _membership.since
+    )
+)
 
 _sought = keys("field", "organization_id", "text")
 _FOUND = Prepared(
@@ -97,7 +106,7 @@ def candidates(
 
     Of those behind them who are `known` it is believed what is said there.
     """
-    found = {*_linked(_FOUND.execute(session, as_keys(sought))), *also}
+    found = {*_linked(_FOUND.rows(session, as_keys(sought))), *also}
     stored = USERS.read(session, found)
     everybody = behind(session, found, known)
     return {key: Candidate(key.id, stored[key]["email_key"], everybody[key]) for key in found}
@@ -114,7 +123,7 @@ def with_emails(session: Session, emails: Iterable[Key]) -> Mapping[Key, list[st
 def behind(session: Session, found: Collection[Key], known: Mapping[Key, DirectoryUser] = _NOBODY) -> Mapping[Key, list[DirectoryUser]]:
     """By user: the directory users behind it; those who are `known` are not read again."""
     result: defaultdict[Key, list[DirectoryUser]] = defaultdict(list)
-    rows = _BEHIND.execute(session, as_keys(found)).all() if found else ()
+    rows = _BEHIND.rows(session, as_keys(found)) if found else ()
     others = DIRECTORY_USERS.read(session, {(organization_id, id_) for organization_id, _, id_ in rows} - known.keys())
     for organization_id, user_id, id_ in rows:
         person = known.get(Key(organization_id, id_)) or directory_user(others[organization_id, id_])
@@ -145,30 +154,30 @@ def _linked(rows: Iterable[Sequence[str | None]]) -> set[Key]:
 def disabled_directories(session: Session, people: Iterable[DirectoryUser]) -> set[Key]:
     """The disabled directories of the organizations of those `people` whose directory is known."""
     organizations = {(person.key.organization_id,) for person in people if person.directory_id}
-    return {Key(*row) for row in _DISABLED.execute(session, as_keys(organizations))} if organizations else set()
+    return {Key(*row) for row in _DISABLED.rows(session, as_keys(organizations))} if organizations else set()
 
 
 def grants(session: Session, found: Iterable[Key]) -> Mapping[Key, set[tuple[str, str]]]:
     """By user: its roles, each with where it comes from."""
     result: defaultdict[Key, set[tuple[str, str]]] = defaultdict(set)
-    for row in _GRANTS.execute(session, as_keys(found)).mappings():
-        result[Key(row["organization_id"], row["user_id"])].add((row["role"], row["source"]))
+    for organization_id, user_id, role, source in _GRANTS.rows(session, as_keys(found)):
+        result[Key(organization_id, user_id)].add((role, source))
     return result
 
 
 def in_groups(session: Session, people: Iterable[DirectoryUser]) -> Mapping[Key, dict[tuple[str, str], datetime | None]]:
     """By user: which of these people behind it is in which group as the directory says, and since when that counts, if it does."""
     result: defaultdict[Key, dict[tuple[str, str], datetime | None]] = defaultdict(dict)
-    for row in _MEMBERSHIPS.execute(session, as_keys(person.key for person in people)).mappings():
-        result[Key(row["organization_id"], row["user_id"])][row["directory_user_id"], row["group_id"]] = row["since"]
+    for organization_id, user_id, directory_user_id, group_id, since in _MEMBERSHIPS.rows(session, as_keys(each.key for each in people)):
+        result[Key(organization_id, user_id)][directory_user_id, group_id] = since
     return result
 
 
 def granted_here(session: Session, found: Iterable[Key]) -> Mapping[Key, set[str]]:
     """By user: the roles that were granted to it here, active or not."""
     result: defaultdict[Key, set[str]] = defaultdict(set)
-    for row in _LOCAL_ROLES.execute(session, as_keys(found)).mappings():
-        result[Key(row["organization_id"], row["user_id"])].add(row["role"])
+    for organization_id, user_id, role in _LOCAL_ROLES.rows(session, as_keys(found)):
+        result[Key(organization_id, user_id)].add(role)
     return result
 
 
@@ -179,7 +188,7 @@ def membership_row(key: Key, place: tuple[str, str], since: datetime | None) -> 
     return {**ids, "user_id": key.id, "since": since}
 
 
-def row(key: Key, shown: Shown, stored: RowMapping | None, now: datetime) -> Row:
+def row(key: Key, shown: Shown, stored: Stored | None, now: datetime) -> Row:
     """A user as its row."""
     since = stored if stored and stored["active"] == shown.active else {"activated_at": now, "deactivated_at": now}
     return {
@@ -195,7 +204,7 @@ def row(key: Key, shown: Shown, stored: RowMapping | None, now: datetime) -> Row
     }
 
 
-def was(stored: RowMapping, groups: Iterable[str], roles: Iterable[str]) -> Was:
+def was(stored: Stored, groups: Iterable[str], roles: Iterable[str]) -> Was:
     """What a stored user showed, with these groups and roles."""
     profile = {name: stored[name] for name in PROFILE}
     return Was(stored["active"], profile, stored["attributes"], frozenset(groups), frozenset(roles))
