@@ -153,7 +153,7 @@ class Scene:
         until(lambda: {*self.example.rows("SELECT id, change, active FROM users")} == expected)
         in_order = defaultdict(list)
         for user_id, change in self.example.rows("SELECT * FROM applied ORDER BY rowid"):
-            in_order[user_id].append(change)
+            in_order[user_id] = [*in_order[user_id], change] if change else []  # it began anew: a hook had come before the feed
         assert in_order.keys() == newest.keys()
         assert all(changes == sorted({*changes}) for changes in in_order.values())
 
