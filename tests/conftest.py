@@ -4,7 +4,7 @@ import os
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import Protocol
@@ -90,10 +90,12 @@ class LastLine:
         self._config = config
         self._tests: Counter[str] = Counter()
         self._without_browser: Counter[str] = Counter()
+        self._proofs: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call":
             self._tests.update(str(value) for name, value in report.user_properties if name == "database")
+            self._proofs += [f"{report.outcome}: {value}" for name, value in report.user_properties if name == "proof"]
         if report.when == "setup":
             found = (value for name, value in report.user_properties if name == "no browser")
             self._without_browser.update(f"{report.outcome}, because {why}" for why in found)
@@ -106,7 +108,14 @@ class LastLine:
         said = f"Tests by database: {', '.join(parts) or 'none used one'}."
         for outcome, tests in self._without_browser.items():
             said += f" Browser tests: {tests} {outcome}."
-        self._config.get_terminal_writer().line(said)
+        for line in [*sorted(self._proofs), said]:
+            self._config.get_terminal_writer().line(line)
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Have a line of figures said at the end: what a proof took on, and what it measured."""
+    return lambda figures: request.node.user_properties.append(("proof", f"{request.node.name}: {figures}"))
 
 
 @pytest.fixture(scope="session")

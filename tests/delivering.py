@@ -24,9 +24,9 @@ class Delivering:
     operator: Operator
     port: int
 
-    def serving(self, **more: str) -> AbstractContextManager[Running]:
+    def serving(self, workers: int = 1, **more: str) -> AbstractContextManager[Running]:
         """The service, up where webhooks go to; `more`: variables."""
-        return self.operator.started("serve", port=self.port, **more)
+        return self.operator.started("serve", "--workers", str(workers), port=self.port, **more)
 
     def on(self, database_url: str) -> Delivering:
         """The same with another database."""

@@ -12,9 +12,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -40,6 +40,13 @@ class Server:
     description: str
 
 
+@dataclass(frozen=True)
+class OwnServer(Server):
+    """One that is the caller's alone; `crash` ends it at once, as a power cut would, and starts it again on the data that it left."""
+
+    crash: Callable[[], None] = field(repr=False)
+
+
 @contextmanager
 def running() -> Iterator[Server]:
     """Yield the server for the tests, and stop it afterwards if it was started here. Raises NoPostgres."""
@@ -47,11 +54,11 @@ def running() -> Iterator[Server]:
         yield _given(url)
     else:
         with throw_away() as server:
-            yield server
+            yield Server(server.url, server.description)
 
 
 @contextmanager
-def throw_away(options: Sequence[str] = THROW_AWAY) -> Iterator[Server]:
+def throw_away(options: Sequence[str] = THROW_AWAY) -> Iterator[OwnServer]:
     """Yield a server that is the caller's alone, with these `name=value` settings. Raises NoPostgres."""
     failures = []
     for binaries in installations():
@@ -109,7 +116,7 @@ def _folder(place: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def _started(binaries: Path, folder: Path, data: Path, options: Sequence[str]) -> Iterator[Server]:
+def _started(binaries: Path, folder: Path, data: Path, options: Sequence[str]) -> Iterator[OwnServer]:
     account = _Account.for_server()
     programs = _reachable(binaries, folder, account)
     log = folder / "log"
@@ -121,11 +128,20 @@ def _started(binaries: Path, folder: Path, data: Path, options: Sequence[str]) -
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = [part for setting in (*ALONE, *options, f"port={port}") for part in ("-c", setting)]
-    server = account.spawn([programs / "postgres", "-D", data, *settings], log)
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    program: list[str | Path] = [programs / "postgres", "-D", data, *settings]
+    server = account.spawn(program, log)
+
+    def crash() -> None:
+        nonlocal server
+        server.send_signal(signal.SIGQUIT)
+        server.wait()
+        server = account.spawn(program, log)
+        _version_when_ready(server, url, log)
+
     try:
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         version = _version_when_ready(server, url, log)
-        yield Server(url, f"PostgreSQL {version} (started at 127.0.0.1:{port} from {binaries})")
+        yield OwnServer(url, f"PostgreSQL {version} (started at 127.0.0.1:{port} from {binaries})", crash)
     finally:
         server.send_signal(signal.SIGQUIT)  # at once, unflushed: its data go with it
         server.wait()

@@ -91,20 +91,32 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Fewer:
+    """The groups and roles that somebody has here and a listing does not show; `active`: whether the person loses anything by that.
+
+    `shown_groups`, with their names, and `shown_roles` are those that it does show.
+    """
+
+    groups: frozenset[str]
+    roles: frozenset[str]
+    active: bool = False
+    shown_groups: Mapping[str, str] = field(default_factory=dict)
+    shown_roles: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """One record's. `event`, if any, brings it here; `finding` and `changes` say what it changes, `removed` what the guard has to count.
 
     `beside`: what else there is to bring, in events of their own. `standing`: what stays as it is, and why.
-    `missing_groups` and `missing_roles`: what a person has here and the listing does not show; `active`: whether anything is lost by that.
+    `fewer`: what a person has here and the listing does not show.
     """
 
     event: Event | None = None
     finding: Finding | None = None
     changes: Mapping[str, int] = field(default_factory=dict)
     standing: tuple[Finding, ...] = ()
-    missing_groups: frozenset[str] = frozenset()
-    missing_roles: frozenset[str] = frozenset()
-    active: bool = False
+    fewer: "Fewer | None" = None
     removed: Mapping[str, int] = field(default_factory=dict)
     beside: tuple["Drift", ...] = ()
 
@@ -160,11 +172,12 @@ def compare_user(place: Place, said: ListedUser, stored: DirectoryUser | None) -
             event = listed(EventType.USER_UPDATED, place.organization_id, said.id, place.occurred_at, data, hints=hints)
         except Unreadable as error:
             return Drift(standing=(Finding(UNREADABLE, "user", said.id, reason=str(error)),))
-    if not (event or beside or standing or missing_groups or missing_roles):
+    less = Fewer(missing_groups, missing_roles, known.active, said.groups, roles) if missing_groups or missing_roles else None
+    if not (event or beside or standing or less):
         return None
     changes = {**_of_person(known, changed, first=first), **_count(each for each in lists if each.name in changed)}
     finding = _finding("user", said.id, changed, first=first)
-    return Drift(event, finding, changes, tuple(standing), missing_groups, missing_roles, known.active, beside=tuple(beside))
+    return Drift(event, finding, changes, tuple(standing), less, beside=tuple(beside))
 
 
 def erased_user(id_: str) -> Drift:
@@ -264,26 +277,34 @@ def gone_directory(organization_id: str, id_: str, occurred_at: int) -> Drift:
     return Drift(listed(EventType.DIRECTORY_DISABLED, organization_id, id_, occurred_at, {}))
 
 
-def fewer(
-    known: DirectoryUser,
-    occurred_at: int,
-    groups: frozenset[str],
-    roles: frozenset[str],
-    *,
-    guarded: bool,
-    gone: frozenset[str] = frozenset(),
-) -> Drift | None:
-    """Of a person whom the listing shows without these groups and roles. None: they are gone here as well by now.
+def is_overtaken(known: DirectoryUser, less: Fewer, managed_roles: frozenset[str]) -> bool:
+    """Whether a webhook from before the listing has given the person since what the listing did not show, nor the record then have.
 
+    It would stay for good if it were said as of the listing; whoever is said to be without it by the next webhook is not, then.
+    """
+    roles = known.roles & managed_roles
+    return not (known.group_ids <= less.groups | less.shown_groups.keys() and roles <= less.roles | less.shown_roles)
+
+
+def without(known: DirectoryUser, occurred_at: int, less: Fewer, *, guarded: bool, gone: frozenset[str] = frozenset()) -> Drift | None:
+    """Of a person whom the listing shows without the groups and roles of `less`. None: they are gone here as well by now.
+
+    What the listing shows stays or comes with it, whatever a webhook from before it has said meanwhile: the next one would come too late.
     `gone`: groups that went themselves, and count as such.
     """
-    groups, roles = groups & known.group_ids, roles & known.roles
+    groups, roles = less.groups & known.group_ids, less.roles & known.roles
     data: dict[str, Json] = {}
     fields: dict[str, Pair] = {}
-    for name, key, here, going in (("groups", "id", known.group_ids, groups), ("roles", "role_name", known.roles, roles)):
+    shown_groups: dict[str, Json] = {id_: {"id": id_, "name": name} for id_, name in sorted(less.shown_groups.items())}
+    shown_roles: dict[str, Json] = {role: {"role_name": role} for role in sorted(less.shown_roles)}
+    for name, key, here, going, shown in (
+        ("groups", "id", known.group_ids, groups, shown_groups),
+        ("roles", "role_name", known.roles, roles, shown_roles),
+    ):
         if going:
-            data[name] = [item for item in known.items(name) if item[key] not in going]
-            fields[name] = (_sorted(here), _sorted(here - going))
+            kept = [item for item in known.items(name) if item[key] not in going]
+            data[name] = [*kept, *(item for id_, item in shown.items() if id_ not in here)]  # which were counted as they were brought
+            fields[name] = (_sorted(here), _sorted((here - going) | shown.keys()))
     if not fields:
         return None
     organization_id, id_ = known.key

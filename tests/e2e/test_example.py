@@ -151,7 +151,7 @@ class Scene:
         newest = {each["user_id"]: each for each in self.feed() if each["user_id"]}
         expected = {(id_, each["id"], each["user"]["active"]) for id_, each in newest.items()}
         until(lambda: {*self.example.rows("SELECT id, change, active FROM users")} == expected)
-        in_order = defaultdict(list)
+        in_order: defaultdict[str, list[str]] = defaultdict(list)
         for user_id, change in self.example.rows("SELECT * FROM applied ORDER BY rowid"):
             in_order[user_id] = [*in_order[user_id], change] if change else []  # it began anew: a hook had come before the feed
         assert in_order.keys() == newest.keys()

@@ -17,6 +17,7 @@ from provisioning.emulator.comparison import Difference
 from provisioning.emulator.records import Event, User
 from provisioning.errors import Conflict, NotFound
 from provisioning.inbox import Outcome
+from provisioning.reconcile.run import Reconciliation
 from provisioning.scalekit.directories import DirectoryReader
 from reconciling import Reconciling, connected
 from viewing import assert_views_are_true
@@ -183,6 +184,36 @@ def test_whoever_was_spoken_of_since_is_not_taken_for_gone(at_once: Reconciling,
     assert user_of(at_once, person)["active"]
     assert at_once.run().changes["users_deactivated"] == 1
     assert not user_of(at_once, person)["active"]
+
+
+@pytest.mark.parametrize("meanwhile", ["what the listing shows", "what it does not"])
+def test_what_is_taken_takes_nothing_else_with_it(reconciling: Reconciling, monkeypatch: pytest.MonkeyPatch, meanwhile: str) -> None:
+    """Between the listings and the removal a webhook from before them says what the person was in by then: less than the listing shows,
+    or something that the person has left since. The webhook that says so is older than the listing.
+    """
+    for name in ("Sales", "Engineering", "People", "Support"):
+        reconciling.group(name)
+    person, *_ = reconciling.hire(20, "Sales")
+    reconciling.hear()
+    heard = len(reconciling.said())
+    passing = ["Engineering"] if meanwhile == "what the listing shows" else ["Support"]
+    reconciling.emulator.people.regroup(person.id, add=passing)
+    reconciling.emulator.people.regroup(person.id, add=["Engineering", "People"], remove=["Sales", "Support"])
+    early, late = reconciling.said()[heard:]
+    remove = Reconciliation._remove
+
+    def hear_and_remove(*arguments: Any) -> int:
+        reconciling.hear(early)
+        return remove(*arguments)
+
+    monkeypatch.setattr(Reconciliation, "_remove", hear_and_remove)
+    run = reconciling.run()
+    settled = meanwhile == "what the listing shows"
+    assert (run.state, [each["id"] for each in run.drift if each["what"] == "unsettled"]) == (State.DONE, [] if settled else [person.id])
+    names = {group["name"] for group in user_of(reconciling, person)["groups"]}
+    assert names == ({"Engineering", "People"} if settled else {"Sales", "Support"})
+    reconciling.hear(late)
+    assert differences(reconciling) == []
 
 
 class Story:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from provisioning.accounts import DirectoryUser
 from provisioning.bodies import Json
 from provisioning.directory import Directory, ListedGroup, ListedUser
-from provisioning.drift import Place, compare_directory, compare_group, compare_user, fewer, gone_user, same
+from provisioning.drift import Fewer, Place, compare_directory, compare_group, compare_user, gone_user, same, without
 from provisioning.events import Event, EventType, Version
 from provisioning.handlers import group_updated, user_created, user_deleted, user_updated
 from provisioning.merge import Key, Kind, merge
@@ -80,7 +80,7 @@ def test_roles_of_the_mapping_are_managed_and_no_others(here: list[str], there: 
     groups: list[Json] = [{"id": each} for each in there]
     stored = person(1, directory_id="dir_1", groups=groups, roles=[{"role_name": each} for each in here])
     drift = compare_user(PLACE, listing(there), stored)
-    assert (drift.missing_roles if drift else frozenset()) == missing
+    assert (drift.fewer.roles if drift and drift.fewer else frozenset()) == missing
     for each in (drift, *drift.beside) if drift else ():
         stored = brought(stored, each.event)
     assert stored.roles == {*here, *new}
@@ -136,11 +136,24 @@ def test_groups_and_directories_likewise() -> None:
 def test_less_is_taken_only_of_what_is_still_here() -> None:
     """A webhook may have taken it meanwhile, or brought something else."""
     stored = person(1, groups=[{"id": "g1"}, {"id": "g2"}], roles=[{"role_name": "seller"}])
-    drift = fewer(stored, LISTED_AT, frozenset({"g1", "g9"}), frozenset(), guarded=True)
+    drift = without(stored, LISTED_AT, Fewer(frozenset({"g1", "g9"}), frozenset()), guarded=True)
     assert drift
     assert brought(stored, drift.event).group_ids == {"g2"}
     assert drift.removed == {"memberships": 1, "role grants": 0}
-    assert fewer(stored, LISTED_AT, frozenset({"g9"}), frozenset({"other"}), guarded=True) is None
+    assert without(stored, LISTED_AT, Fewer(frozenset({"g9"}), frozenset({"other"})), guarded=True) is None
+
+
+def test_with_what_is_taken_comes_what_the_listing_shows() -> None:
+    """What the record had of it by the listing may have been overtaken by a webhook from before."""
+    stored = person(1, groups=[{"id": "g1"}, {"id": "g2"}], roles=[{"role_name": "seller"}])
+    less = Fewer(frozenset({"g1"}), frozenset({"seller"}), shown_groups={"g2": "Two", "g3": "Three"}, shown_roles=frozenset({"buyer"}))
+    drift = without(stored, LISTED_AT, less, guarded=True)
+    assert drift
+    after = brought(stored, drift.event)
+    assert ({*after.group_ids}, {*after.roles}) == ({"g2", "g3"}, {"buyer"})
+    assert drift.changes == {"memberships_removed": 1, "roles_revoked": 1}
+    assert drift.finding
+    assert drift.finding.fields == {"groups": (["g1", "g2"], ["g2", "g3"]), "roles": (["seller"], ["buyer"])}
 
 
 def test_who_was_spoken_of_later_is_not_half_removed() -> None:
@@ -201,4 +214,4 @@ def test_what_is_added_beside_something_missing_is_as_old_as_the_list_was(touche
     after = brought(stored, added.event)
     assert after.group_ids == {"g1", "g2"}
     assert after.registers["groups"].version.occurred_at == stored.registers["groups"].version.occurred_at
-    assert drift.missing_groups == (set() if touched else {"g1"})
+    assert (drift.fewer.groups if drift.fewer else set()) == (set() if touched else {"g1"})

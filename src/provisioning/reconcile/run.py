@@ -1,7 +1,7 @@
 """One run: list, compare, bring what is stated, and remove what two listings did not show, unless the guard holds it back."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain, islice
@@ -18,13 +18,14 @@ from provisioning.drift import (
     Drift,
     Finding,
     disabled_for_long,
-    fewer,
     gone_directory,
     gone_group,
     gone_person,
     gone_user,
+    is_overtaken,
     is_touched,
     unsettled,
+    without,
 )
 from provisioning.errors import ScalekitError, UnknownOrganization
 from provisioning.reconcile.applying import Applying
@@ -243,24 +244,25 @@ class Reconciliation:
             stored = self._applying.read(partial(known.people, organization_id=organization_id, ids=ids))
             beaten += self._bring(gone_user(stored[id_], at, managed_roles=managed, guarded=guarded) for id_ in ids if id_ in stored)
         beaten += self._bring(gone_group(organization_id, each, at, guarded=guarded) for each in going.groups)
-        less = iter(sorted(going.memberships.keys() | going.roles.keys()))
+        less, overtaken = iter(sorted(going.memberships.keys() | going.roles.keys())), list[str]()
         while ids := list(islice(less, AT_ONCE)):
             stored = self._applying.read(partial(known.people, organization_id=organization_id, ids=ids))
+            ids = [id_ for id_ in ids if id_ in stored]  # who is not was erased meanwhile
+            overtaken += [id_ for id_ in ids if is_overtaken(stored[id_], seen.fewer[id_], managed)]
             drifts = [
-                fewer(
+                without(
                     stored[id_],
                     seen.occurred_at,
-                    going.memberships.get(id_, _NOTHING),
-                    going.roles.get(id_, _NOTHING),
+                    replace(seen.fewer[id_], groups=going.memberships.get(id_, _NOTHING), roles=going.roles.get(id_, _NOTHING)),
                     guarded=guarded,
                     gone=frozenset(going.groups),
                 )
                 for id_ in ids
-                if id_ in stored  # who is not was erased meanwhile
+                if id_ not in overtaken
             ]
             beaten += self._bring(drift for drift in drifts if drift)
-        seen.standing.add(unsettled(beaten))
-        return len(beaten)
+        seen.standing.add([*unsettled(beaten), *(Finding(UNSETTLED, "user", id_, reason=NEWER) for id_ in overtaken)])
+        return len(beaten) + len(overtaken)
 
     def _forget_directories(self, before: _Before, seen: Seen) -> None:
         """A directory that is gone, and of which nobody is here, counts as disabled: it casts no doubt on anybody any more."""

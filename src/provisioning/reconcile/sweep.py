@@ -18,6 +18,7 @@ from provisioning.drift import (
     UNREADABLE,
     UNSAID,
     Drift,
+    Fewer,
     Finding,
     Place,
     Report,
@@ -40,15 +41,6 @@ Listed = TypeVar("Listed", ListedUser, ListedGroup)
 AT_ONCE = 300  # records compared, and at most written, in one transaction
 PAGES_AHEAD = 20
 CLOCK_TOLERANCE = 300  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Fewer:
-    """What somebody has here and the listing does not show; `active`: whether the person loses anything by that."""
-
-    groups: frozenset[str]
-    roles: frozenset[str]
-    active: bool
 
 
 @dataclass
@@ -172,8 +164,8 @@ class Sweep:
         ]
         self._bring(seen, [drift for _, drift in drifts])
         for id_, drift in drifts:
-            if drift and (drift.missing_groups or drift.missing_roles):
-                seen.fewer[id_] = Fewer(drift.missing_groups, drift.missing_roles, drift.active)
+            if drift and drift.fewer:
+                seen.fewer[id_] = drift.fewer
         seen.users.update(each.id for each in said)
         seen.groups.update(*(each.groups for each in said))  # whoever is in one shows that it is there
         self._lease.progress.saw_active |= any("active" in each.data for each in said)

@@ -1,0 +1,122 @@
+"""The service is killed again and again, and its database with it, while a company's events come in. What was answered 2xx is there, and
+was taken in once; the end is as the directory says; and the change log tells all of it, in its order.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from random import Random
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivering import Delivering, delivering
+from factories import delivery_rows
+from following import Copy, everything, original
+from postgres import throw_away
+from provisioning.db.migrations import upgrade
+from provisioning.db.session import Database
+from provisioning.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from provisioning.emulator.parts import Parts
+
+EVENTS, PEOPLE = 20_000, 2_500
+KILLS, CRASHES = 10, (3, 7)  # of the service; of PostgreSQL, during which of the service's lives
+WAITING = 3_000  # deliveries, behind which nothing more happens in the company
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize(("kind", "workers"), [("sqlite", 1), ("postgresql", 1), ("postgresql", 2)])
+def test_whoever_is_killed_what_was_answered_is_there_once(tmp_path: Path, say: Callable[[str], None], kind: str, workers: int) -> None:
+    chance = Random(8)  # noqa: S311
+    with ExitStack() as stack:
+        server = stack.enter_context(throw_away(("max_connections=100",))) if kind == "postgresql" else None
+        url = server.url if server else f"sqlite:///{tmp_path}/crashes.db"
+        upgrade(url)
+        there = stack.enter_context(delivering(tmp_path, url, retry_scale=0.002))
+        there.emulator.deliveries.switch({"at_once": 64, "duplicates": 0.05})
+        parts = there.emulator.parts
+        organization = there.emulator.structure.add_organization("Acme")
+        began = time.monotonic()
+        with living(parts, organization.id, Random(9)) as life:  # noqa: S311
+            for number in range(KILLS):
+                with there.serving(workers):  # which is killed where the block ends
+                    time.sleep(chance.uniform(1, 5))
+                    if server and number in CRASHES:
+                        server.crash()
+                        time.sleep(chance.uniform(1, 3))
+            there.emulator.deliveries.resend()  # what was given up, as an operator would
+            with there.serving(workers):
+                life.join()
+                while not parts.deliveries.settled(1):
+                    pass
+                seconds = time.monotonic() - began
+                assert there.differences(organization.id) == []
+        database = stack.enter_context(closing(Database(url)))
+        assert_all_is_there_once(there, database)
+        assert_the_log_tells_it(database, organization.id)
+        say(f"{parts.deliveries.counts()['delivered']} deliveries and {KILLS} kills in {seconds:.0f} s")
+
+
+def assert_all_is_there_once(there: Delivering, database: Database) -> None:
+    """Whatever had an answer of 2xx is done; nothing was handled again that had been."""
+    sent = there.emulator.deliveries.latest(10 * EVENTS)
+    answered = {each.id for each in sent if any(attempt.status and attempt.status < 300 for attempt in each.attempts)}
+    stored = delivery_rows(database)
+    assert len(sent) >= EVENTS
+    assert answered == {each.id for each in sent} == stored.keys()
+    assert {row["outcome"] for row in stored.values()} <= {"processed", "stale"}
+    assert {row["attempts"] for row in stored.values()} == {1}
+    # It was as bad as it was meant to be.
+    assert any(attempt.error for each in sent for attempt in each.attempts)
+
+
+def assert_the_log_tells_it(database: Database, organization_id: str) -> None:
+    """Whoever follows it from the beginning has what the service shows."""
+    told, shown = Copy().follow(everything(database, limit=1000)), original(database, organization_id)
+    assert (told.users, told.groups, told.memberships, told.roles) == (shown.users, shown.groups, shown.memberships, shown.roles)
+
+
+@contextmanager
+def living(parts: "Parts", organization_id: str, chance: Random) -> Iterator[Thread]:
+    """A company of its own, from its first sync on, until its events are as many as they are to be."""
+    from provisioning.emulator.jobs import Job  # noqa: PLC0415  # as in `delivering`
+    from provisioning.emulator.records import Provider  # noqa: PLC0415
+    from provisioning.emulator.sample import people  # noqa: PLC0415
+    from provisioning.emulator.sync import fill  # noqa: PLC0415
+
+    failed: list[BaseException] = []
+
+    def live() -> None:
+        try:
+            directory = parts.structure.add_directory(organization_id, Provider.OKTA).id
+            made_up = people("acme.example")
+            fill(parts, Job("sync"), directory, [next(made_up) for _ in range(PEOPLE)])
+            ids = [user.id for user in parts.company.users(directory)]
+            groups = [group.id for group in parts.company.groups(directory)]
+            changes = [
+                lambda id_: parts.people.rename(id_, given_name=f"Name{chance.randrange(10**6)}"),
+                lambda id_: parts.people.regroup(id_, add=chance.sample(groups, 2), remove=chance.sample(groups, 2)),
+                parts.people.suspend,
+                parts.people.restore,
+                parts.people.fire,
+                parts.people.restore,
+            ]
+            while len(parts.company.events()) < EVENTS:
+                while parts.deliveries.waiting > WAITING:
+                    time.sleep(0.05)
+                with suppress(Conflict, NotFound):  # who is suspended already, say
+                    chance.choice(changes)(chance.choice(ids))
+        except BaseException as error:  # told below
+            failed.append(error)
+
+    thread = Thread(target=live)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(600)
+        assert not failed, failed
