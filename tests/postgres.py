@@ -42,7 +42,7 @@ class Server:
 
 @dataclass(frozen=True)
 class OwnServer(Server):
-    """One that is the caller's alone; `crash` ends it at once, as a power cut would, and starts it again on the data that it left."""
+    """One that is the caller's alone; `crash` ends it at once, as a crash of it would, and starts it again on the data that it left."""
 
     crash: Callable[[], None] = field(repr=False)
 

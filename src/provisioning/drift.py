@@ -94,7 +94,8 @@ class Report:
 class Fewer:
     """The groups and roles that somebody has here and a listing does not show; `active`: whether the person loses anything by that.
 
-    `shown_groups`, with their names, and `shown_roles` are those that it does show.
+    `shown_groups`, with their names, and `shown_roles` are those that it does show; `kept_roles` what they had besides, which are no
+    mapping's to take.
     """
 
     groups: frozenset[str]
@@ -102,6 +103,7 @@ class Fewer:
     active: bool = False
     shown_groups: Mapping[str, str] = field(default_factory=dict)
     shown_roles: frozenset[str] = frozenset()
+    kept_roles: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,9 @@ def compare_user(place: Place, said: ListedUser, stored: DirectoryUser | None) -
             event = listed(EventType.USER_UPDATED, place.organization_id, said.id, place.occurred_at, data, hints=hints)
         except Unreadable as error:
             return Drift(standing=(Finding(UNREADABLE, "user", said.id, reason=str(error)),))
-    less = Fewer(missing_groups, missing_roles, known.active, said.groups, roles) if missing_groups or missing_roles else None
+    less = None
+    if missing_groups or missing_roles:
+        less = Fewer(missing_groups, missing_roles, known.active, said.groups, roles, known.roles - missing_roles)
     if not (event or beside or standing or less):
         return None
     changes = {**_of_person(known, changed, first=first), **_count(each for each in lists if each.name in changed)}
@@ -277,13 +281,14 @@ def gone_directory(organization_id: str, id_: str, occurred_at: int) -> Drift:
     return Drift(listed(EventType.DIRECTORY_DISABLED, organization_id, id_, occurred_at, {}))
 
 
-def is_overtaken(known: DirectoryUser, less: Fewer, managed_roles: frozenset[str]) -> bool:
-    """Whether a webhook from before the listing has given the person since what the listing did not show, nor the record then have.
+def is_overtaken(known: DirectoryUser, less: Fewer) -> bool:
+    """Whether the person has something now that the listing did not show and that is not among what is missing: a webhook from before the
+    listing has given it since, or only one of two listings misses it.
 
-    It would stay for good if it were said as of the listing; whoever is said to be without it by the next webhook is not, then.
+    Said as of the listing it would stay, since the webhook that takes it is older.
     """
-    roles = known.roles & managed_roles
-    return not (known.group_ids <= less.groups | less.shown_groups.keys() and roles <= less.roles | less.shown_roles)
+    groups, roles = less.groups | less.shown_groups.keys(), less.roles | less.shown_roles | less.kept_roles
+    return not (known.group_ids <= groups and known.roles <= roles)
 
 
 def without(known: DirectoryUser, occurred_at: int, less: Fewer, *, guarded: bool, gone: frozenset[str] = frozenset()) -> Drift | None:

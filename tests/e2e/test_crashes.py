@@ -11,12 +11,14 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import select
 
 from delivering import Delivering, delivering
 from factories import delivery_rows
 from following import Copy, everything, original
 from postgres import throw_away
 from provisioning.db.migrations import upgrade
+from provisioning.db.models import reconcile_runs
 from provisioning.db.session import Database
 from provisioning.errors import Conflict, NotFound
 
@@ -43,11 +45,13 @@ def test_whoever_is_killed_what_was_answered_is_there_once(tmp_path: Path, say: 
         began = time.monotonic()
         with living(parts, organization.id, Random(9)) as life:  # noqa: S311
             for number in range(KILLS):
-                with there.serving(workers):  # which is killed where the block ends
+                with there.serving(workers) as running:  # which is killed where the block ends
                     time.sleep(chance.uniform(1, 5))
                     if server and number in CRASHES:
                         server.crash()
                         time.sleep(chance.uniform(1, 3))
+                    assert running.process.poll() is None  # it outlived its database
+                    assert parts.deliveries.waiting  # so that the kill meets something
             there.emulator.deliveries.resend()  # what was given up, as an operator would
             with there.serving(workers):
                 life.join()
@@ -58,6 +62,8 @@ def test_whoever_is_killed_what_was_answered_is_there_once(tmp_path: Path, say: 
         database = stack.enter_context(closing(Database(url)))
         assert_all_is_there_once(there, database)
         assert_the_log_tells_it(database, organization.id)
+        with database.reading() as session:
+            assert session.scalars(select(reconcile_runs.c.state)).all() == ["done"]  # of the directory, as it was enabled
         say(f"{parts.deliveries.counts()['delivered']} deliveries and {KILLS} kills in {seconds:.0f} s")
 
 
@@ -70,8 +76,9 @@ def assert_all_is_there_once(there: Delivering, database: Database) -> None:
     assert answered == {each.id for each in sent} == stored.keys()
     assert {row["outcome"] for row in stored.values()} <= {"processed", "stale"}
     assert {row["attempts"] for row in stored.values()} == {1}
-    # It was as bad as it was meant to be.
-    assert any(attempt.error for each in sent for attempt in each.attempts)
+    # It was as bad as it was meant to be: some were cut off, and some of these had been committed.
+    assert any(attempt.error and attempt.error != "ConnectError" for each in sent for attempt in each.attempts)
+    assert any(each.attempts[0].error and each.attempts[-1].outcome == "duplicate" for each in sent)
 
 
 def assert_the_log_tells_it(database: Database, organization_id: str) -> None:

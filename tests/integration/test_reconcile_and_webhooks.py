@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,11 @@ from hypothesis import strategies as st
 from provisioning.db import organizations
 from provisioning.db.runs import Run, State
 from provisioning.emulator.comparison import Difference
-from provisioning.emulator.records import Event, User
+from provisioning.emulator.records import Event, Provider, User
 from provisioning.errors import Conflict, NotFound
 from provisioning.inbox import Outcome
 from provisioning.reconcile.run import Reconciliation
+from provisioning.reconcile.sweep import Seen, Sweep
 from provisioning.scalekit.directories import DirectoryReader
 from reconciling import Reconciling, connected
 from viewing import assert_views_are_true
@@ -214,6 +217,70 @@ def test_what_is_taken_takes_nothing_else_with_it(reconciling: Reconciling, monk
     assert names == ({"Engineering", "People"} if settled else {"Sales", "Support"})
     reconciling.hear(late)
     assert differences(reconciling) == []
+
+
+def test_what_another_directory_maps_holds_nothing_up(reconciling: Reconciling) -> None:
+    """Everybody here has a role that is no mapping's of this directory, and is one of the other's."""
+    reconciling.group("Sales")
+    reconciling.group("People")
+    person, *_ = reconciling.hire(20, "Sales")
+    other = reconciling.emulator.structure.add_directory(reconciling.organization_id, Provider.OKTA)
+    reconciling.emulator.structure.map_role(reconciling.emulator.structure.add_group("All", other.id).id, "member")
+    reconciling.hear()
+    with reconciling.emulator.company.silent():
+        reconciling.emulator.people.regroup(person.id, remove=["Sales"], add=["People"])
+    run = reconciling.run()
+    assert [each for each in run.drift if each["what"] == "unsettled"] == []
+    assert [group["name"] for group in user_of(reconciling, person)["groups"]] == ["People"]
+
+
+def test_what_only_the_second_listing_misses_is_not_said_to_be_there(reconciling: Reconciling, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The webhook that says so is on its way, and older than that listing."""
+    reconciling.group("Sales")
+    reconciling.group("Engineering")
+    person, *_ = reconciling.hire(20, "Sales", "Engineering")
+    reconciling.hear()
+    with reconciling.emulator.company.silent():
+        reconciling.emulator.people.regroup(person.id, remove=["Sales"])
+    start, listings = Sweep.start, count()
+
+    def leave_and_start(sweep: Sweep, after: int) -> Seen:
+        if next(listings) == 1:
+            reconciling.emulator.people.regroup(person.id, remove=["Engineering"])
+        return start(sweep, after)
+
+    monkeypatch.setattr(Sweep, "start", leave_and_start)
+    run = reconciling.run()
+    assert [each["id"] for each in run.drift if each["what"] == "unsettled"] == [person.id]
+    reconciling.hear(newest(reconciling))
+    assert user_of(reconciling, person)["groups"] == []
+
+
+def test_a_role_that_is_given_and_taken_meanwhile_does_not_stay(reconciling: Reconciling, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By webhooks from before the listing, of which the second comes late. It is no mapping's, so no listing shows it."""
+    sales, engineering = reconciling.group("Sales"), reconciling.group("Engineering")
+    reconciling.emulator.structure.map_role(sales.id, "seller")
+    reconciling.emulator.structure.map_role(engineering.id, "engineer")
+    person, *_ = reconciling.hire(20, "Sales")
+    reconciling.hear()
+    heard = len(reconciling.said())
+    reconciling.emulator.people.regroup(person.id, add=["Engineering"])
+    reconciling.emulator.people.regroup(person.id, remove=["Sales"])
+    early, late = reconciling.said()[heard:]
+    body = json.loads(early.body)
+    body["data"]["roles"].append({"role_name": "owner"})
+    early = early.model_copy(update={"body": json.dumps(body)})
+    remove = Reconciliation._remove
+
+    def hear_and_remove(*arguments: Any) -> int:
+        reconciling.hear(early)
+        return remove(*arguments)
+
+    monkeypatch.setattr(Reconciliation, "_remove", hear_and_remove)
+    reconciling.run()
+    assert "owner" in user_of(reconciling, person)["roles"]
+    reconciling.hear(late)
+    assert user_of(reconciling, person)["roles"] == ["engineer"]
 
 
 class Story:

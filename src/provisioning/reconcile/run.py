@@ -16,6 +16,7 @@ from provisioning.drift import (
     NEWER,
     UNSETTLED,
     Drift,
+    Fewer,
     Finding,
     disabled_for_long,
     gone_directory,
@@ -114,6 +115,7 @@ class Reconciliation:
         if first.unknown:
             self._require_history(missing)
         if missing:
+            first.fewer.clear()  # what it missed is known by now
             seen = self._sweep.start(first.as_of)
             self._sweep.read(seen)
             missing = missing.both(self._missing(seen))
@@ -122,7 +124,7 @@ class Reconciliation:
         missing = missing.without(touched)
         self._end_disabled(before, seen)
         going, held, why = self._judge(missing, before, seen)
-        unremoved = self._remove(going, first, seen)
+        unremoved = self._remove(going, missing, first, seen)
         if self._run.proposal is not None:
             unremoved += len(touched & proposed_ids(self._run.proposal))
         self._forget_directories(before, seen)
@@ -232,8 +234,11 @@ class Reconciliation:
             people = (each for each in self._all(known.present_people) if each.active and each.directory_id in over)
             self._bring(disabled_for_long(self._organization_id, each.id, seen.occurred_at) for each in people)
 
-    def _remove(self, going: Missing, first: Seen, seen: Seen) -> int:
-        """Remove it; returns how many something newer forbade. People and groups as of the first listing: what was said since counts."""
+    def _remove(self, going: Missing, missing: Missing, first: Seen, seen: Seen) -> int:
+        """Remove what of the `missing` is going; returns how many something newer forbade.
+
+        People and groups go as of the first listing: what was said since counts.
+        """
         guarded = self._run.approved_by is None
         at, organization_id = first.occurred_at, self._organization_id
         beaten: list[Drift] = []
@@ -248,17 +253,12 @@ class Reconciliation:
         while ids := list(islice(less, AT_ONCE)):
             stored = self._applying.read(partial(known.people, organization_id=organization_id, ids=ids))
             ids = [id_ for id_ in ids if id_ in stored]  # who is not was erased meanwhile
-            overtaken += [id_ for id_ in ids if is_overtaken(stored[id_], seen.fewer[id_], managed)]
+            over = {id_ for id_ in ids if is_overtaken(stored[id_], _of(missing, seen.fewer[id_], id_))}
+            overtaken += sorted(over)
             drifts = [
-                without(
-                    stored[id_],
-                    seen.occurred_at,
-                    replace(seen.fewer[id_], groups=going.memberships.get(id_, _NOTHING), roles=going.roles.get(id_, _NOTHING)),
-                    guarded=guarded,
-                    gone=frozenset(going.groups),
-                )
+                without(stored[id_], seen.occurred_at, _of(going, seen.fewer[id_], id_), guarded=guarded, gone=frozenset(going.groups))
                 for id_ in ids
-                if id_ not in overtaken
+                if id_ not in over
             ]
             beaten += self._bring(drift for drift in drifts if drift)
         seen.standing.add([*unsettled(beaten), *(Finding(UNSETTLED, "user", id_, reason=NEWER) for id_ in overtaken)])
@@ -328,6 +328,11 @@ class Reconciliation:
         names = {id_: roles for id_, roles in names.items() if roles}
         if names != (stored.mapped_roles or {}) and not seen.standing.number:
             organizations.set_mapped_roles(session, self._organization_id, names)
+
+
+def _of(missing: Missing, less: Fewer, id_: str) -> Fewer:
+    """Of what the listing did not show of this person, what is also missing there."""
+    return replace(less, groups=missing.memberships.get(id_, _NOTHING), roles=missing.roles.get(id_, _NOTHING))
 
 
 def _findings(held: Missing) -> Iterator[Finding]:

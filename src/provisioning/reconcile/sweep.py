@@ -164,6 +164,7 @@ class Sweep:
         ]
         self._bring(seen, [drift for _, drift in drifts])
         for id_, drift in drifts:
+            seen.fewer.pop(id_, None)  # who is on two pages counts as on the later one
             if drift and drift.fewer:
                 seen.fewer[id_] = drift.fewer
         seen.users.update(each.id for each in said)
