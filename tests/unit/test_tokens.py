@@ -387,8 +387,8 @@ WITHDRAWN = {"no keys", "keys that are none"}
 @pytest.mark.parametrize("trouble", sorted(TROUBLES.keys() - WITHDRAWN))
 def test_keys_in_use_stay_good_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
     """Also when they have aged; of other keys it is not known what they are."""
-    monkeypatch.setattr(tokens, "FETCH_WITHIN", 0.5 if trouble in {"hangs", "drips"} else 30)
     desk.verify(token())
+    monkeypatch.setattr(tokens, "FETCH_WITHIN", 0.5 if trouble in {"hangs", "drips"} else 30)
     desk.issuer.misbehaves = TROUBLES[trouble]
     desk.now += tokens.MAX_AGE
     desk.verify(token(), token())
