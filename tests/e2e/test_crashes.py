@@ -33,7 +33,7 @@ WAITING = 3_000  # deliveries, behind which nothing more happens in the company
 @pytest.mark.proof
 @pytest.mark.parametrize(("kind", "workers"), [("sqlite", 1), ("postgresql", 1), ("postgresql", 2)])
 def test_whoever_is_killed_what_was_answered_is_there_once(tmp_path: Path, say: Callable[[str], None], kind: str, workers: int) -> None:
-    chance = Random(8)  # noqa: S311
+    chance = Random(8)  # noqa: S311  # chance, not secrecy
     with ExitStack() as stack:
         server = stack.enter_context(throw_away(("max_connections=100",))) if kind == "postgresql" else None
         url = server.url if server else f"sqlite:///{tmp_path}/crashes.db"
@@ -43,7 +43,7 @@ def test_whoever_is_killed_what_was_answered_is_there_once(tmp_path: Path, say: 
         parts = there.emulator.parts
         organization = there.emulator.structure.add_organization("Acme")
         began = time.monotonic()
-        with living(parts, organization.id, Random(9)) as life:  # noqa: S311
+        with living(parts, organization.id, Random(9)) as life:  # noqa: S311  # chance, not secrecy
             for number in range(KILLS):
                 with there.serving(workers) as running:  # which is killed where the block ends
                     time.sleep(chance.uniform(1, 5))
@@ -91,9 +91,9 @@ def assert_the_log_tells_it(database: Database, organization_id: str) -> None:
 def living(parts: "Parts", organization_id: str, chance: Random) -> Iterator[Thread]:
     """A company of its own, from its first sync on, until its events are as many as they are to be."""
     from provisioning.emulator.jobs import Job  # noqa: PLC0415  # as in `delivering`
-    from provisioning.emulator.records import Provider  # noqa: PLC0415
-    from provisioning.emulator.sample import people  # noqa: PLC0415
-    from provisioning.emulator.sync import fill  # noqa: PLC0415
+    from provisioning.emulator.records import Provider  # noqa: PLC0415  # as above
+    from provisioning.emulator.sample import people  # noqa: PLC0415  # as above
+    from provisioning.emulator.sync import fill  # noqa: PLC0415  # as above
 
     failed: list[BaseException] = []
 

@@ -81,7 +81,7 @@ def ask(connection: Connection, statement: Numbered, parameters: Mapping[str, An
                         listener(connection, cursor, text, given, None, False)
             return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else ()  # its `description` would be made first
     except Error as error:
-        connection._handle_dbapi_exception(error, text, None, None, None)
+        connection._handle_dbapi_exception(error, text, None, None, None)  # private, but the only way to its errors
 
 
 def _returned(result: CursorResult[*tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
