@@ -134,14 +134,15 @@ def _settle(session: Session, kind: Kind, writes: Told, to_row: ToRow, now: date
     """Merge `writes` into the records of one table; returns those that are new or won something.
 
     All of it is locked, also what only loses: whoever puts somebody into a group, which is to name it, sees what becomes of the group
-    meanwhile, or is seen by who deletes it or maps it to roles.
+    meanwhile, or is seen by who deletes it or maps it to roles. What is missing is made before anything is locked: who waits for another
+    batch to make it has nothing that such a batch could wait for.
     """
     repository = records.REPOSITORIES[kind]
-    stored = repository.lock(session, writes)
-    made = {key: fold({}, numbered) for key, numbered in writes.items() if key not in stored}
+    known = repository.known(session, writes)
+    made = {key: fold({}, numbered) for key, numbered in writes.items() if key not in known}
     rows = {key: to_row(key, merged, now) for key, (merged, _) in made.items()}
     inserted = repository.insert(session, rows.values())
-    stored |= repository.lock(session, made.keys() - inserted)
+    stored = repository.lock(session, writes.keys() - inserted)
     folded = {Key(*key): fold(records.registers(row), writes[Key(*key)]) for key, row in stored.items()}
     changed = [
         _Settled(key, stored[key], _aged(to_row(key, merged, now), stored[key]), won, writes[key])

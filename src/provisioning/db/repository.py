@@ -85,7 +85,7 @@ class Repository:
         key = list(table.primary_key.columns)
         self._key = tuple(each.name for each in key)
         found = among(table, *self._key)
-        self._read = Prepared(found)
+        self._known, self._read = Prepared(found.with_only_columns(*key)), Prepared(found)
         # FOR NO KEY UPDATE: the check of a foreign key on such a row does not wait for us.
         self._lock = Prepared(found.order_by(*key).with_for_update(key_share=True, of=table))
         self.table, self._names = table, [each.name for each in table.columns]
@@ -103,6 +103,10 @@ class Repository:
             # USING: for the sub-select above PostgreSQL reads the whole table.
             delete(table).where(*(each == wanted.c[each.name] for each in key)),
         )
+
+    def known(self, session: Session, ids: Iterable[Id]) -> set[Id]:
+        """Those of the keys that are there now."""
+        return {cast(Id, tuple(row)) for row in self._known.rows(session, as_keys(ids))} if (ids := list(ids)) else set()
 
     def read(self, session: Session, ids: Iterable[Id]) -> dict[Id, Stored]:
         """The rows with these keys, as they are now."""
