@@ -31,12 +31,12 @@ sys.path.insert(0, str(Path(__file__).parent / "receiving"))  # for the events
 
 import events
 import psycopg
-from processes import processor_time
 from psycopg.sql import SQL, Composable, Identifier
 from report import Line, Table, circumstances
 from stores import OPTIONS
 
 import postgres
+from processes import processor_time
 from provisioning.db.migrations import upgrade
 from provisioning.db.models import metadata
 from provisioning.db.session import Database

@@ -1,10 +1,11 @@
-"""What every test shares: fresh databases on both kinds of server, the long tests' switch, and a last line that says what really ran."""
+"""What every test shares: fresh databases on both kinds of server, the long tests' switch, and last lines that say what really ran."""
 
+import fcntl
 import os
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import Protocol
@@ -16,7 +17,7 @@ import postgres
 from databases import Databases, PostgresDatabases, SqliteDatabases
 from provisioning.db.session import Database
 
-pytest_plugins = ["local_scalekit", "browser", "command_line", "reconciling"]
+pytest_plugins = ["local_scalekit", "browser", "clocks", "command_line", "reconciling"]
 
 BOTH = ("sqlite", "postgresql")
 
@@ -34,12 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "proof: takes long; runs only with --proofs")
+    config.addinivalue_line("markers", "alone: measures; no other test runs meanwhile")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&`; what the tests start would ignore it as well
         signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.load_profile("proofs" if config.getoption("proofs") else "change")
     config.stash[ending_key] = ExitStack()
     if (told := getattr(config, "workerinput", None)) is None:
-        config.pluginmanager.register(LastLine(config))
+        config.pluginmanager.register(LastLines(config))
     else:
         config.stash[server_key] = postgres.Server(**told["postgres"])
 
@@ -53,6 +55,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)  # they wait until the others are over
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What measures waits until no other worker has a test left, nor another that measures."""
+    with open(__file__) as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        return (yield)
 
 
 class Worker(Protocol):
@@ -83,19 +94,22 @@ def server_of(config: pytest.Config) -> postgres.Server:
     return config.stash[server_key]
 
 
-class LastLine:
-    """Counts the tests that ran on each database, and those that wanted a browser in vain, and says so below everything else."""
+class LastLines:
+    """What came of each proof, and how many tests ran on each database or wanted a browser in vain: said below everything else."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._tests: Counter[str] = Counter()
         self._without_browser: Counter[str] = Counter()
-        self._proofs: list[str] = []
+        self._proofs: list[tuple[str, str, str, str]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call":
             self._tests.update(str(value) for name, value in report.user_properties if name == "database")
-            self._proofs += [f"{report.outcome}: {value}" for name, value in report.user_properties if name == "proof"]
+        figures = [str(value) for name, value in report.user_properties if name == "proof" and report.when == "call"]
+        if "proof" in report.keywords and (figures or report.failed):
+            name = report.location[2].removeprefix("test_").replace("_", " ")
+            self._proofs.append((name, report.outcome, f"{report.duration:.0f} s", "; ".join(figures)))
         if report.when == "setup":
             found = (value for name, value in report.user_properties if name == "no browser")
             self._without_browser.update(f"{report.outcome}, because {why}" for why in found)
@@ -108,14 +122,16 @@ class LastLine:
         said = f"Tests by database: {', '.join(parts) or 'none used one'}."
         for outcome, tests in self._without_browser.items():
             said += f" Browser tests: {tests} {outcome}."
-        for line in [*sorted(self._proofs), said]:
+        widths = [max(map(len, column)) for column in zip(*self._proofs, strict=True)]
+        table = ["  ".join(map(str.ljust, proof, widths)).rstrip() for proof in sorted(self._proofs)]
+        for line in [*table, said]:
             self._config.get_terminal_writer().line(line)
 
 
 @pytest.fixture
 def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Have a line of figures said at the end: what a proof took on, and what it measured."""
-    return lambda figures: request.node.user_properties.append(("proof", f"{request.node.name}: {figures}"))
+    """Have figures said in the table at the end: what a proof took on, and what it measured."""
+    return lambda figures: request.node.user_properties.append(("proof", figures))
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import event, select
+from sqlalchemy import event
 
 import service
-from provisioning.db.models import metadata
 from provisioning.db.runs import Run, one
 from provisioning.db.session import Database
 from provisioning.emulator.comparison import Difference, GroupAnswer, UserAnswer, compare
@@ -26,6 +25,7 @@ from provisioning.inbox import Inbox, Receipt
 from provisioning.reconcile import Reconciler
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.directories import DirectoryReader
+from rows import all_rows
 
 if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
@@ -96,8 +96,7 @@ class Reconciling:
 
     def dump(self) -> dict[str, list[dict[str, Any]]]:
         """Every row of every table."""
-        with self.database.reading() as session:
-            return {table.name: sorted(map(dict, session.execute(select(table)).mappings()), key=repr) for table in metadata.sorted_tables}
+        return all_rows(self.database)
 
     @contextmanager
     def writes(self) -> Iterator[list[str]]:

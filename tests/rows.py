@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import Table, text
+from sqlalchemy import Table, select, text
 
-from provisioning.db.models import application_ids, directories, directory_users, groups, memberships, role_grants, users
+from provisioning.db.models import application_ids, directories, directory_users, groups, memberships, metadata, role_grants, users
 from provisioning.db.repository import Repository
 from provisioning.db.session import Database, make_engine
 
@@ -58,6 +58,12 @@ def put_all(database: Database, rows: Mapping[Table, Sequence[Row]]) -> None:
             missing = dict.fromkeys(table.c.keys())
             given = [{**missing, **common, **_DEFAULTS.get(table.name, {}), **row} for row in of_table]
             assert len(_repository(table).insert(session, given)) == len(given), f"two rows of {table.name} have the same key"
+
+
+def all_rows(database: Database) -> dict[str, list[Row]]:
+    """Every row of every table."""
+    with database.reading() as session:
+        return {table.name: sorted(map(dict, session.execute(select(table)).mappings()), key=repr) for table in metadata.sorted_tables}
 
 
 def big_organization(database: Database, organization_id: str, people: int) -> None:

@@ -19,9 +19,9 @@ from urllib.request import urlopen
 import events
 import sender
 import stores
-from processes import processor_time
 
 import postgres
+from processes import processor_time
 
 HERE = Path(__file__).parent
 

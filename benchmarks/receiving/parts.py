@@ -20,9 +20,9 @@ import events
 import sender
 import stores
 from contestants import Measured, Server, Start
-from processes import memory
 from report import Line, Table
 
+from processes import memory
 from provisioning.db.session import Database
 from provisioning.events import Delivery
 from provisioning.inbox import Inbox

@@ -13,11 +13,11 @@ from uuid import uuid4
 
 import events
 import psycopg
-from processes import processor_time
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
 import postgres
+from processes import processor_time
 from provisioning.db.migrations import upgrade
 from provisioning.db.session import Database
 from provisioning.events import Delivery

@@ -68,9 +68,13 @@ class Finding:
 
 @dataclass
 class Report:
-    """Findings: the first of them, and how many there are that somebody or something may yet settle."""
+    """Findings: the first of them, and how many there are that somebody or something may yet settle.
+
+    Those that are `left` to the next run are shown last: what somebody has to decide about stands before them, however many they are.
+    """
 
     first: list[Finding] = field(default_factory=list)
+    left: list[Finding] = field(default_factory=list)
     number: int = 0
 
     def add(self, findings: Iterable[Finding | None]) -> None:
@@ -78,16 +82,17 @@ class Report:
         for finding in findings:
             if finding:
                 self.number += finding.what != ERASED
-                if len(self.first) < SHOWN:
-                    self.first.append(finding)
+                shown = self.left if finding.what == UNSETTLED else self.first
+                if len(shown) < SHOWN:
+                    shown.append(finding)
 
     def joined(self, other: "Report") -> "Report":
         """Both, this one first."""
-        return Report([*self.first, *other.first][:SHOWN], self.number + other.number)
+        return Report([*self.first, *other.first][:SHOWN], [*self.left, *other.left][:SHOWN], self.number + other.number)
 
     def as_json(self) -> list[dict[str, Json]]:
         """The first ones, to be stored and shown."""
-        return [finding.as_json() for finding in self.first]
+        return [finding.as_json() for finding in [*self.first, *self.left][:SHOWN]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +144,10 @@ class Place:
 def compare_user(place: Place, said: ListedUser, stored: DirectoryUser | None) -> Drift | None:
     """What differs between a listed person and the record here, if there is one. None: nothing."""
     known = stored or DirectoryUser(Key(place.organization_id, said.id), {})
-    if known.deleted and _is_newer(known.registers.get(DELETED), place):
+    if known.deleted and _is_newer(known.registers.get(DELETED), place.occurred_at):
         return Drift(standing=(Finding(UNSETTLED, "user", said.id, {"deleted": (True, False)}, NEWER),))
     statements = {**user_statements(said.data), "directory_id": place.directory.id}
-    changed, newer = _split(place, known.registers, {DELETED: False, **statements})
+    changed, newer = _split(place.occurred_at, known.registers, {DELETED: False, **statements})
     roles = frozenset(role for group in said.groups for role in place.directory.roles.get(group, ()))
     new_groups, missing_groups = _compare_sets(place, known, "groups", known.group_ids, frozenset(said.groups), newer)
     new_roles, missing_roles = _compare_sets(place, known, "roles", known.roles & (place.managed_roles | roles), roles, newer)
@@ -221,7 +226,8 @@ def _count(lists: Iterable[_Additions]) -> dict[str, int]:
 def compare_group(place: Place, said: ListedGroup, stored: Registers | None) -> Drift | None:
     """The same of a group. One that only its members' events named so far has no registers but a name."""
     registers = stored or {}
-    changed, newer = _split(place, registers, {DELETED: False, **group_statements(said.data), "directory_id": place.directory.id})
+    statements = {DELETED: False, **group_statements(said.data), "directory_id": place.directory.id}
+    changed, newer = _split(place.occurred_at, registers, statements)
     standing = (Finding(UNSETTLED, "group", said.id, newer, NEWER),) if newer else ()
     event = None
     if changed or stored is None:
@@ -239,9 +245,8 @@ def compare_group(place: Place, said: ListedGroup, stored: Registers | None) -> 
 
 def compare_directory(organization_id: str, said: Directory, stored: Registers | None, occurred_at: int) -> Drift | None:
     """The same of a directory itself: whether it is enabled, and whose it is."""
-    place = Place(organization_id, said, occurred_at)
     data: dict[str, Json] = {name: word for name, word in (("provider", said.provider), ("directory_type", said.type)) if word}
-    changed, newer = _split(place, stored or {}, {"enabled": said.enabled, **data})
+    changed, newer = _split(occurred_at, stored or {}, {"enabled": said.enabled, **data})
     if newer:
         return Drift(standing=(Finding(UNSETTLED, "directory", said.id, newer, NEWER),))
     if stored is not None and not changed:
@@ -330,7 +335,7 @@ def unsettled(beaten: Iterable[Drift]) -> list[Finding]:
     return [replace(drift.finding, what=UNSETTLED, reason=NEWER) for drift in beaten if drift.finding]
 
 
-def _split(place: Place, registers: Registers, statements: Mapping[str, Json]) -> tuple[dict[str, Pair], dict[str, Pair]]:
+def _split(occurred_at: int, registers: Registers, statements: Mapping[str, Json]) -> tuple[dict[str, Pair], dict[str, Pair]]:
     """What differs: the fields that the listing may change, and those of which something newer was said. Each before and after."""
     changed: dict[str, Pair] = {}
     newer: dict[str, Pair] = {}
@@ -338,7 +343,7 @@ def _split(place: Place, registers: Registers, statements: Mapping[str, Json]) -
         register = registers.get(name)
         before = register.value if register else _UNWRITTEN.get(name)
         if not same(before, after):
-            (newer if _is_newer(register, place) else changed)[name] = (before, after)
+            (newer if _is_newer(register, occurred_at) else changed)[name] = (before, after)
     return changed, newer
 
 
@@ -346,15 +351,15 @@ def _compare_sets(
     place: Place, known: DirectoryUser, name: str, here: frozenset[str], there: frozenset[str], newer: dict[str, Pair]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """What is new there, and what the listing does not show of what is here."""
-    if here != there and _is_newer(known.registers.get(name), place):
+    if here != there and _is_newer(known.registers.get(name), place.occurred_at):
         newer[name] = (_sorted(here), _sorted(there))
         return frozenset(), frozenset()
     return there - here, here - there
 
 
-def _is_newer(register: Register | None, place: Place) -> bool:
-    """Whether the register was written by something that a statement of this listing does not overrule."""
-    return register is not None and register.version >= Version(1, place.occurred_at, 0, 0, "")
+def _is_newer(register: Register | None, occurred_at: int) -> bool:
+    """Whether the register was written by something that a statement of a listing at this time does not overrule."""
+    return register is not None and register.version >= Version(1, occurred_at, 0, 0, "")
 
 
 def _of_person(known: DirectoryUser, changed: Mapping[str, Pair], *, first: bool) -> dict[str, int]:

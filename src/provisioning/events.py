@@ -132,7 +132,7 @@ def nanoseconds(text: str) -> int:
         raise ValueError("not an RFC 3339 time")
     date, clock, second, fraction, zone = match.groups()
     leap = second == "60"
-    moment = datetime.fromisoformat(f"{date}T{clock}{'59' if leap else second}{'+00:00' if zone in 'Zz' else zone}")
+    moment = datetime.fromisoformat(f"{date}T{clock}{'59' if leap else second}{zone.upper()}")
     seconds = (moment - _EPOCH) // timedelta(seconds=1) + leap
     if leap and seconds % 86_400:
         raise ValueError("a leap second within a day")
@@ -251,7 +251,6 @@ _WORDS = {
     "bool_type": "should be true or false",
     "list_type": "should be a list",
     "model_type": "should be an object",
-    "dict_type": "should be an object",
 }
 
 

@@ -175,17 +175,15 @@ class Inbox:
         size = 0
         for row in stored:
             if (payload := row["payload"]) is not None:
-                if batch and size + len(payload) > MAX_BATCH_BYTES:
+                if size + len(payload) > MAX_BATCH_BYTES:
                     receipts += self._handle(batch, manner)
                     batch, size = [], 0
-                delivery = Delivery(row["webhook_id"], int(time()), row["received_at"], payload)
+                delivery = Delivery(row["webhook_id"], _sent_at(row), row["received_at"], payload)
                 batch.append(Letter(delivery, parse(delivery, self._environment_id)))
                 size += len(payload)
         return receipts + self._handle(batch, manner)
 
     def _handle(self, letters: Sequence[Letter], manner: "_Manner") -> list[Receipt]:
-        if not letters:
-            return []
         try:
             return self._commit(letters, manner)
         except Unavailable:
@@ -227,7 +225,7 @@ class Inbox:
         for letter, (outcome, error) in zip(mine, outcomes, strict=True):
             before = stored.get(letter.webhook_id)
             row = _told(hoped[letter.webhook_id], before, outcome, error)
-            if outcome is Outcome.IGNORED or (gone and _subject(letter) in gone):
+            if outcome is Outcome.IGNORED or _subject(letter) in gone:
                 row["payload"] = None
             receipts[letter.webhook_id] = letter.receipt(Outcome(str(row["outcome"])), error)
             if row != hoped[letter.webhook_id]:
@@ -252,9 +250,8 @@ class Inbox:
     def _ask_for_imports(session: Session, news: Sequence[Event]) -> None:
         """In the same transaction, so that no import is lost; a little later, so that one is enough for what comes at once."""
         enabled = [event.organization_id for event in news if event.type is EventType.DIRECTORY_ENABLED]
-        if enabled:
-            now = datetime.now(UTC)
-            runs.announce(session, enabled, requested_by=EventType.DIRECTORY_ENABLED.value, now=now, due_at=now + IMPORT_AFTER)
+        now = datetime.now(UTC)
+        runs.announce(session, enabled, requested_by=EventType.DIRECTORY_ENABLED.value, now=now, due_at=now + IMPORT_AFTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +265,14 @@ class _Manner:
 
 _RECEIVED, _RETRIED = _Manner(), _Manner(reopened=True)
 _SWEPT, _REPLAYED = _Manner(reopened=True, again=True), _Manner(reopened=True, again=True, takes_back=True)
+
+
+def _sent_at(row: Stored) -> int:
+    """The time (unix seconds) of which an event that is handled again must not be the future: now, but what was an event when it came
+    stays one, though this machine's clock be behind.
+    """
+    now = int(time())
+    return now if row["outcome"] == Outcome.DEAD_LETTERED else max(now, (row["occurred_at"] or 0) // 10**9)
 
 
 def _turns(letters: Sequence[Letter]) -> list[list[int]]:
@@ -284,8 +289,7 @@ def _turns(letters: Sequence[Letter]) -> list[list[int]]:
 
 def _erased(session: Session, letters: Iterable[Letter]) -> set[Key]:
     """Whom these are about that were erased: of them not even what could not be read is kept."""
-    about = {key for letter in letters if (key := _subject(letter))}
-    return erased.among(session, about) if about else set()
+    return erased.among(session, {key for letter in letters if (key := _subject(letter))})
 
 
 def _subject(letter: Letter) -> Key | None:
@@ -295,9 +299,8 @@ def _subject(letter: Letter) -> Key | None:
 
 def _entered(letters: Iterable[Letter]) -> dict[str, bool]:
     """The organizations that they are about, and whether each is to be held alone."""
-    told = {each.parsed.envelope.organization_id: False for each in letters}
-    events = (each.parsed.event for each in letters)
-    return {**{id_: False for id_ in told if id_ is not None}, **held_by(event for event in events if event)}
+    told = {id_: False for each in letters if (id_ := each.parsed.envelope.organization_id)}
+    return told | held_by(each.parsed.event for each in letters if each.parsed.event)
 
 
 def _unapplied(parsed: Parsed) -> tuple[Outcome, str | None]:

@@ -18,6 +18,9 @@ from provisioning.merge import Key
 from rows import NOW, ORGANIZATION, put
 from service import bearer, running
 
+# What the commands read is asked of both databases in test_access.py; what they say of it is of this one, and of both among the proofs.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
+
 JANE: dict[str, Any] = {"email": "jane@x.com", "name": "Jane Doe", "dp_id": "up-1", "active": True}
 SALES: dict[str, Any] = {"groups": [{"id": "grp_1", "name": "Sales"}], "roles": roles("member")}
 HOSTILE = "<script>\x1b[2J\x9b31m\u202e\n"
@@ -353,7 +356,6 @@ def test_failed_deliveries_are_found_replayed_and_dismissed(command: Command, da
         assert (done.code, words in done.stderr) == (1, True), line
 
 
-@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
 def test_explain_says_what_the_application_calls_somebody(command: Command, database: Database, database_url: str) -> None:
     """And understands it."""
     receive(database, event("user_created", "ann"))

@@ -165,6 +165,8 @@ def test_send_says_when_nobody_listens(command: Command) -> None:
 def test_one_webhook_id_is_for_one_file(command: Command) -> None:
     """Two deliveries under one id would be one."""
     assert command(f"send --webhook-id msg_1 {SAMPLE} {SAMPLE}").code == 2
+    done = command(f"send --webhook-id ü {SAMPLE}")
+    assert (done.code, "visible ASCII" in done.stderr) == (2, True)
 
 
 def test_check_says_what_is_wrong(tmp_path: Path, command: Command) -> None:

@@ -3,12 +3,10 @@ was taken in once; the end is as the directory says; and the change log tells al
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random
-from threading import Thread
-from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import select
@@ -16,18 +14,14 @@ from sqlalchemy import select
 from delivering import Delivering, delivering
 from factories import delivery_rows
 from following import Copy, everything, original
+from living import living
 from postgres import throw_away
 from provisioning.db.migrations import upgrade
 from provisioning.db.models import reconcile_runs
 from provisioning.db.session import Database
-from provisioning.errors import Conflict, NotFound
-
-if TYPE_CHECKING:
-    from provisioning.emulator.parts import Parts
 
 EVENTS, PEOPLE = 20_000, 2_500
 KILLS, CRASHES = 10, (3, 7)  # of the service; of PostgreSQL, during which of the service's lives
-WAITING = 3_000  # deliveries, behind which nothing more happens in the company
 
 
 @pytest.mark.proof
@@ -43,7 +37,8 @@ def test_whoever_is_killed_what_was_answered_is_there_once(tmp_path: Path, say: 
         parts = there.emulator.parts
         organization = there.emulator.structure.add_organization("Acme")
         began = time.monotonic()
-        with living(parts, organization.id, Random(9)) as life:  # noqa: S311  # chance, not secrecy
+        life_long = Random(9)  # noqa: S311  # as above
+        with living(parts, organization.id, life_long, PEOPLE, lambda: len(parts.company.events()) >= EVENTS) as life:
             for number in range(KILLS):
                 with there.serving(workers) as running:  # which is killed where the block ends
                     time.sleep(chance.uniform(1, 5))
@@ -85,45 +80,3 @@ def assert_the_log_tells_it(database: Database, organization_id: str) -> None:
     """Whoever follows it from the beginning has what the service shows."""
     told, shown = Copy().follow(everything(database, limit=1000)), original(database, organization_id)
     assert (told.users, told.groups, told.memberships, told.roles) == (shown.users, shown.groups, shown.memberships, shown.roles)
-
-
-@contextmanager
-def living(parts: "Parts", organization_id: str, chance: Random) -> Iterator[Thread]:
-    """A company of its own, from its first sync on, until its events are as many as they are to be."""
-    from provisioning.emulator.jobs import Job  # noqa: PLC0415  # as in `delivering`
-    from provisioning.emulator.records import Provider  # noqa: PLC0415  # as above
-    from provisioning.emulator.sample import people  # noqa: PLC0415  # as above
-    from provisioning.emulator.sync import fill  # noqa: PLC0415  # as above
-
-    failed: list[BaseException] = []
-
-    def live() -> None:
-        try:
-            directory = parts.structure.add_directory(organization_id, Provider.OKTA).id
-            made_up = people("acme.example")
-            fill(parts, Job("sync"), directory, [next(made_up) for _ in range(PEOPLE)])
-            ids = [user.id for user in parts.company.users(directory)]
-            groups = [group.id for group in parts.company.groups(directory)]
-            changes = [
-                lambda id_: parts.people.rename(id_, given_name=f"Name{chance.randrange(10**6)}"),
-                lambda id_: parts.people.regroup(id_, add=chance.sample(groups, 2), remove=chance.sample(groups, 2)),
-                parts.people.suspend,
-                parts.people.restore,
-                parts.people.fire,
-                parts.people.restore,
-            ]
-            while len(parts.company.events()) < EVENTS:
-                while parts.deliveries.waiting > WAITING:
-                    time.sleep(0.05)
-                with suppress(Conflict, NotFound):  # who is suspended already, say
-                    chance.choice(changes)(chance.choice(ids))
-        except BaseException as error:  # told below
-            failed.append(error)
-
-    thread = Thread(target=live)
-    thread.start()
-    try:
-        yield thread
-    finally:
-        thread.join(600)
-        assert not failed, failed

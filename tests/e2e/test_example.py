@@ -236,6 +236,7 @@ def test_no_leavers_session_outlives_an_outage(scene: Scene) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_a_leavers_session_dies_within_two_seconds(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     """Of 200, ten a second, those of 99 in a hundred; and of 100 who leave while the application is down for a minute, after its return."""
     with scene.running() as example:

@@ -11,7 +11,7 @@ import time_machine
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from httpx2 import Response
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import select
 from structlog.contextvars import merge_contextvars
@@ -134,10 +134,9 @@ def test_every_page_but_the_login_is_closed(visit: Visit) -> None:
     assert isinstance(visit.client.app, FastAPI)
     routes = _routes(visit.client.app)
     assert len(routes) > 15
-    ids = dict.fromkeys(("webhook_id", "organization_id", "user_id", "group_id", "run_id", "path"), "x")
     for method, path in routes:
         if path not in {"/admin/login", "/admin/admin.css"}:
-            assert is_out(visit.client.request(method, path.format(**ids, **{"path:path": "x"}), headers={"Origin": HERE})), (method, path)
+            assert is_out(visit.client.request(method, re.sub(r"{.*?}", "x", path), headers={"Origin": HERE})), (method, path)
     assert is_out(visit.get("/admin/nothing"))
 
 
@@ -403,6 +402,7 @@ def test_while_the_database_is_away_a_page_says_so(sqlite_databases: Databases) 
             assert "provisioning migrate" in answer.text
 
 
+@example(path="deliveries/{}", ids=("/\n", ""), query={})
 @given(
     path=st.sampled_from(["deliveries/{}", "organizations/{}", "organizations/{}/users/{}", "organizations/{}/groups/{}", "{}"]),
     ids=st.tuples(st.text(min_size=1), st.text(min_size=1)),

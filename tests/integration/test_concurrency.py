@@ -20,14 +20,17 @@ from faults import AT_STATEMENT, Gate, failing, opened, until
 from provisioning.accounts import show
 from provisioning.bodies import Json
 from provisioning.changes import Cause, CauseKind, of_user
+from provisioning.db import erased, organizations
 from provisioning.db import roles as roles_given_here
 from provisioning.db import users as accounts
-from provisioning.db.models import directory_users
+from provisioning.db.models import deliveries, directory_users
 from provisioning.db.session import Contended, Database
 from provisioning.events import Delivery
 from provisioning.inbox import Inbox, Outcome, Receipt
+from provisioning.logs import describe
 from provisioning.merge import Key
 from provisioning.roles import Roles
+from rows import NOW
 
 Batches: TypeAlias = Sequence[Sequence[Delivery]]
 
@@ -303,3 +306,61 @@ def test_a_writer_on_sqlite_is_alone_from_its_first_look(sqlite_databases: Datab
             session.execute(text("SELECT 1"))
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 other.execute("BEGIN IMMEDIATE")
+
+
+def test_whoever_erases_somebody_waits_for_no_delivery(postgres_url: str) -> None:
+    """One that is handled again is locked after its organization, as an erasure locks them: neither waits for the other in a ring."""
+    with opened(postgres_url) as database, Gate.before_commits(postgres_url, "hooks") as gate, ThreadPoolExecutor(1) as threads:
+        with failing(database, AT_STATEMENT):
+            Inbox(database).receive([delivery(event("user_created", "bad"), "msg_bad")])
+        with database.writing() as session:
+            organizations.hold(session, {ORGANIZATION: True})
+            again = threads.submit(Inbox(database).retry, ["msg_bad"])
+            until(lambda: gate.waiting() == 1)
+            assert len(session.scalars(select(deliveries.c.webhook_id).with_for_update(nowait=True)).all()) == 1
+        assert [receipt.outcome for receipt in again.result(20)] == ["processed"]
+
+
+def test_nothing_is_kept_of_what_failed_while_they_are_erased(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the failure and its record an erasure begins: its end is waited for."""
+    with ExitStack() as stack:
+        database, gate = stack.enter_context(opened(postgres_url)), stack.enter_context(Gate.before_commits(postgres_url, "hooks"))
+        erasing = stack.enter_context(ExitStack())
+
+        def late(error: Exception) -> str:
+            session = erasing.enter_context(database.writing())
+            organizations.enter(session, {ORGANIZATION: True}, NOW)
+            erased.put(session, [Key(ORGANIZATION, "bad")], None, by="Ada", now=NOW)
+            return describe(error)
+
+        monkeypatch.setattr("provisioning.inbox.describe", late)
+        with failing(database, AT_STATEMENT), ThreadPoolExecutor(1) as threads:
+            told = threads.submit(Inbox(database).receive, [delivery(event("user_created", "bad"), "msg_bad")])
+            until(lambda: gate.waiting() == 1)
+            erasing.close()
+            assert [receipt.outcome for receipt in told.result(20)] == ["failed"]
+        row = delivery_rows(database)["msg_bad"]
+        assert (row["payload"], row["retry_at"]) == (None, None)
+
+
+def test_what_is_wanted_alone_is_not_shared_before(postgres_url: str) -> None:
+    """By a batch with a duplicate, which asks earlier: two that shared an organization and then wanted it alone would wait in a ring."""
+    here = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    sharing = text(f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted AND {here}")  # noqa: S608
+    known = delivery(event("user_created", "u"))
+    with opened(postgres_url) as database, Gate.before_commits(postgres_url, "hooks") as gate, ThreadPoolExecutor(1) as threads:
+        Inbox(database).receive([known])
+        with database.writing() as session:
+            organizations.hold(session, {ORGANIZATION: False})
+            told = threads.submit(Inbox(database).receive, [known, delivery(event("directory_disabled", "d"))])
+            until(lambda: gate.waiting() == 1)
+            assert session.scalar(sharing) == 1  # ours
+        assert [receipt.outcome for receipt in told.result(20)] == ["duplicate", "processed"]
+
+
+def test_a_dead_letter_waits_for_no_other_event(postgres_url: str) -> None:
+    """It shares its organization with whatever is being handled there."""
+    with opened(postgres_url) as database, database.writing() as session:
+        organizations.hold(session, {ORGANIZATION: False})
+        (receipt,) = Inbox(database).receive([delivery(event("user_created", "u", at=10**9))])
+    assert receipt.outcome == "dead_lettered"

@@ -68,6 +68,21 @@ def test_every_operation_is_described(description: dict[str, Any]) -> None:
             assert content["example"]["status"] == int(status), name
 
 
+def test_whatever_takes_a_body_says_what_may_be_wrong_with_it(description: dict[str, Any]) -> None:
+    """It may be too slow, too large, or too much beside the others'."""
+    taking = {name: operation["responses"].keys() for name, operation in operations(description) if "requestBody" in operation}
+    assert len(taking) > 6
+    assert [name for name, answers in taking.items() if not {"408", "413", "503"} <= answers] == []
+
+
+def test_a_wrong_method_is_told_every_right_one(client: TestClient, description: dict[str, Any]) -> None:
+    """Though each is a route of its own. (What is beside the replay of all deliveries is the delivery `replay`.)"""
+    for path, item in description["paths"].items():
+        answer = client.patch(path)
+        beside = {"GET"} if path == "/v1/deliveries/replay" else {"OPTIONS"} if path.endswith("/portal-links") else set()
+        assert (answer.status_code, {*answer.headers["allow"].split(", ")}) == (405, {*map(str.upper, item), *beside})
+
+
 def test_every_operation_has_a_name_of_its_own(description: dict[str, Any]) -> None:
     """Short and unique: a generated client's functions are called by it."""
     names = [operation["operationId"] for _, operation in operations(description)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy import event as listening
 
 from databases import Databases
+from described import Operation, operations_of
 from factories import delivery, event, named, roles
 from operations import visiting
 from operators import Command, Done
@@ -62,15 +62,6 @@ class Customer:
     @property
     def external(self) -> str:
         return f"ext:{self.called}"
-
-
-@dataclass(frozen=True)
-class Operation:
-    """An operation of the API, and a body for it."""
-
-    method: str
-    path: str
-    body: dict[str, Any] | None
 
 
 @dataclass
@@ -119,29 +110,6 @@ class Desk:
             yield [seen(self.ask(each, name, ids)) for name in names]
 
 
-def operations_of(client: TestClient) -> list[Operation]:
-    """Every one of the API's description that has an organization in its path, those first that only read."""
-    described = client.get("/openapi.json").json()
-    found = [
-        Operation(method, path, example(described, operation))
-        for path, item in described["paths"].items()
-        for method, operation in item.items()
-        if "{organization_id}" in path
-    ]
-    assert len(found) > 15
-    return sorted(found, key=lambda each: each.method != "get")
-
-
-def example(described: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any] | None:
-    """A body as the description shows one."""
-    if "requestBody" not in operation:
-        return None
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    name = re.findall(r"#/components/schemas/(\w+)", json.dumps(schema))[0]
-    properties = described["components"]["schemas"][name]["properties"]
-    return {name: each["examples"][0] for name, each in properties.items() if "examples" in each}
-
-
 def seen(answer: Response) -> tuple[int, Any]:
     """The status, and what is said that does not differ from one request to the next."""
     said = answer.json() if answer.content else None
@@ -157,7 +125,9 @@ def service_on(request: pytest.FixtureRequest, started_emulator: Emulator) -> It
     given = {**reaching(started_emulator), "portal_origins": started_emulator.portal_origin, "api_keys": keys}
     databases: Databases = request.getfixturevalue(f"{request.param}_databases")
     with databases.fresh(migrated=True) as url, closing(Database(url)) as database, running(url, **given) as client:
-        yield Desk(started_emulator, database, client, operations_of(client))
+        found = [each for each in operations_of(client) if "{organization_id}" in each.path]
+        assert len(found) > 15
+        yield Desk(started_emulator, database, client, sorted(found, key=lambda each: each.method != "get"))
 
 
 @pytest.fixture

@@ -7,14 +7,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import event as sent
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
-from factories import delivery, delivery_rows, event, named, one_by_one, roles, state
+from factories import ORGANIZATION, START, delivery, delivery_rows, event, named, one_by_one, roles, state
 from faults import AT_COMMIT, AT_EVERY_COMMIT, AT_STATEMENT, CANARY, failing
 from provisioning import dispatcher
 from provisioning.db.session import Database
+from provisioning.errors import NotFound, NotReplayable
 from provisioning.events import Delivery, Event, EventType
-from provisioning.inbox import Inbox, Outcome
+from provisioning.inbox import Inbox, Outcome, Receipt
 from provisioning.merge import Write
 
 
@@ -160,6 +163,27 @@ def test_of_an_ignored_event_only_the_envelope_is_kept(database: Database) -> No
     assert outcomes(database, letter) == ["duplicate"]
 
 
+def test_a_delivery_is_written_once(database: Database) -> None:
+    """With all others of its batch, whatever it is and however little of it can be read; one that changes nothing costs nothing else."""
+    statements: list[str] = []
+    sent.listen(database.engine, "before_cursor_execute", lambda *heard: statements.append(heard[2]))
+    told: list[object] = [{"type": "other", "organization_id": "org_1"}, {"data": {"id": "v"}}, {"organization_id": "org_1"}]
+    ignored, nobodys, nobody = (json.dumps(each).encode() for each in told)
+    batch = [person("u"), *map(delivery, (ignored, b"{", nobodys, nobody, event("user_created", "v", at=10**9)))]
+    with capture_logs() as logs:
+        assert outcomes(database, *batch) == ["processed", "ignored", *["dead_lettered"] * 4]
+    assert (sum("INTO deliveries" in each for each in statements), logs) == (1, [])
+    statements.clear()
+    Inbox(database).replay(["msg_u"])
+    assert sum("INTO deliveries" in each for each in statements) == 1
+    statements.clear()
+    assert outcomes(database, delivery(ignored)) == ["ignored"]
+    _begin, insert = statements
+    assert "INTO deliveries" in insert
+    statements.clear()
+    assert (Inbox(database).replay_kept([]), statements) == ([], [])
+
+
 def test_a_duplicate_writes_nothing(database: Database) -> None:
     """Whatever its body, and whatever became of the first."""
     done = [person("u"), delivery(event("user_created", "u", at=-1, email="u@example.com", groups=named("of_u")), "msg_stale")]
@@ -186,3 +210,60 @@ def test_events_under_their_own_ids_are_applied_however_often_the_same_is_said(d
     body = event("user_created", "u", groups=named("g"))
     assert one_by_one(database, [body, body]) == ["processed", "stale"]
     assert len(delivery_rows(database)) == 2
+
+
+def test_a_receipt_tells_what_it_was_about(database: Database) -> None:
+    """As its row does; also of what failed, or could not be read."""
+    made = delivery(event("user_created", "bad", number=7, at=1), "msg_bad")
+    with failing(database, AT_STATEMENT), capture_logs() as logs:
+        assert outcomes(database, person("good"), made) == ["processed", "failed"]
+    (apart,) = (log for log in logs if log["event"] == "batch_taken_apart")
+    assert (apart["error"], apart["size"]) == (delivery_rows(database)["msg_bad"]["error"], 2)
+    about = ("evt_7", "organization.directory.user_created", ORGANIZATION, "bad")
+    assert Inbox(database).receive([made]) == [Receipt("msg_bad", Outcome.PROCESSED, *about, None, (START + 1) * 10**9)]
+    kept = delivery_rows(database)["msg_bad"]
+    assert tuple(kept[name] for name in ("event_id", "type", "organization_id", "subject_id")) == about
+    assert kept["occurred_at"] == (START + 1) * 10**9
+    (refused,) = Inbox(database, environment_id="env_2").receive([replace(made, webhook_id="msg_2")])
+    why = "The event is of another environment than PROVISIONING_ENVIRONMENT_ID."
+    assert refused == Receipt("msg_2", Outcome.DEAD_LETTERED, *about, why, (START + 1) * 10**9)
+
+
+def test_a_replay_of_what_is_done_leaves_it_as_it_was(database: Database) -> None:
+    """It was processed, and when; another attempt was made."""
+    outcomes(database, person("ann"))
+    (before,) = delivery_rows(database).values()
+    assert [receipt.outcome for receipt in Inbox(database).replay(["msg_ann"])] == ["processed"]
+    assert delivery_rows(database) == {"msg_ann": {**before, "attempts": 2}}
+
+
+def test_a_replay_refuses_what_a_delivery_would_be_refused_for(database: Database) -> None:
+    """Of another environment, also when it was done; an inbox of that environment takes it."""
+    here, there = Inbox(database, environment_id="env_2"), Inbox(database, environment_id="env_1")
+    here.receive([person("ann")])
+    assert [inbox.replay(["msg_ann"])[0].outcome for inbox in (here, there, here)] == ["dead_lettered", "processed", "dead_lettered"]
+
+
+def test_what_is_too_much_for_one_batch_is_handled_in_several(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each delivery has its receipt, in order, however many batches it takes."""
+    names = [f"msg_{name}" for name in ("ann", "bea", "cid", "dan", "eve")]
+    outcomes(database, *(person(name.removeprefix("msg_")) for name in names))
+    monkeypatch.setattr("provisioning.inbox.MAX_BATCH_BYTES", 2 * len(person("ann").body))
+    assert [(receipt.webhook_id, receipt.outcome) for receipt in Inbox(database).replay(names)] == [(name, "processed") for name in names]
+
+
+def test_whoever_dismisses_is_told_whether_they_did(database: Database) -> None:
+    """And logged, once, by name."""
+    Inbox(database).receive([delivery(b"no JSON", "msg_1")])
+    with capture_logs() as logs:
+        assert [Inbox(database).dismiss("msg_1", by=who, reason="old") for who in ("ann", "bea")] == [True, False]
+    said = {"event": "delivery_dismissed", "log_level": "info", "webhook_id": "msg_1", "by": "ann"}
+    assert [log for log in logs if log["event"] == "delivery_dismissed"] == [said]
+    with pytest.raises(NotFound, match=r"^There is no delivery msg_2\.$"):
+        Inbox(database).dismiss("msg_2", by="ann", reason="old")
+    with pytest.raises(NotFound, match=r"^There is no delivery msg_2; nothing was replayed\.$"):
+        Inbox(database).replay(["msg_1", "msg_2"])
+    assert Inbox(database).replay_kept(["msg_2"]) == []
+    Inbox(database).receive([delivery(b'{"type": "another"}', "msg_3")])
+    with pytest.raises(NotReplayable, match=r"^The payload of this delivery was not kept, so that it cannot be replayed\.$"):
+        Inbox(database).replay(["msg_3"])

@@ -24,7 +24,7 @@ from provisioning.db.models import deliveries
 from provisioning.db.session import Database
 from provisioning.errors import Conflict, NotFound, NotReplayable
 from provisioning.events import Delivery
-from provisioning.inbox import FIRST_RETRY, LAST_RETRY, Inbox, Letter, Outcome, Receipt
+from provisioning.inbox import Inbox, Letter, Outcome, Receipt
 from provisioning.retention import Retention
 from provisioning.retrying import AT_ONCE, Retrying
 from rows import NOW, put
@@ -85,8 +85,16 @@ def test_what_failed_is_tried_again_without_anybody(database: Database) -> None:
     assert [change.cause_id for change in everything(database)] == ["msg_bad"]
 
 
+def test_what_is_done_meanwhile_is_not_tried_again(database: Database) -> None:
+    """Between the claim and the work it was sent again, and processed."""
+    Inbox(database).receive([failed(database)])
+    before = row(database)
+    assert [receipt.outcome for receipt in Inbox(database).retry(["msg_bad"])] == [Outcome.DUPLICATE]
+    assert (before["outcome"], row(database)) == ("processed", before)
+
+
 def test_the_pauses_grow_to_some_hours(database: Database) -> None:
-    """Each time it is twice as old, up to the longest pause, however often anybody else tried it; it is kept with the newest error."""
+    """From half a minute, each time it is twice as old, up to six hours, however often anybody else tried it; with the newest error."""
     failed(database)
     minutes = (0, 1, 2, 4, 60, 359, 361, 9999)
     pauses = []
@@ -99,7 +107,7 @@ def test_the_pauses_grow_to_some_hours(database: Database) -> None:
             told = row(database)
             assert (told["outcome"], told["attempts"]) == ("failed", attempt)
             pauses.append(told["retry_at"] - datetime.now(UTC))
-    expected = [min(max(timedelta(minutes=age), FIRST_RETRY), LAST_RETRY) for age in minutes]
+    expected = [timedelta(minutes=pause) for pause in (0.5, 1, 2, 4, 60, 359, 360, 360)]
     assert all(abs(pause - wanted) < timedelta(seconds=20) for pause, wanted in zip(pauses, expected, strict=True)), pauses
 
 
@@ -150,7 +158,8 @@ def test_what_is_dismissed_is_left_alone(database: Database) -> None:
     assert try_again(database) == 0
     with failing(database, AT_STATEMENT):
         inbox.receive([bad])
-        assert {**said, "outcome": "failed", "attempts": 2}.items() <= row(database).items()
+        inbox.retry(["msg_bad"])  # which had been claimed before
+        assert {**said, "outcome": "failed", "attempts": 3}.items() <= row(database).items()
     assert [receipt.outcome for receipt in inbox.receive([bad])] == ["processed"]  # sent again, it is applied all the same
 
 
@@ -363,7 +372,7 @@ def test_a_sweep_leaves_dismissals_as_they_are(client: TestClient, database: Dat
 
 def test_a_replay_is_cut_into_what_one_transaction_may_hold(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many bodies at once as a batch of webhooks may have."""
-    bodies = [event("user_created", f"u{number}", name="x" * 1000) for number in range(5)]
+    bodies = [event("user_created", f"u{number}", number=number, name="x" * 1000) for number in range(7)]
     Inbox(database).receive([delivery(body, f"msg_{number}") for number, body in enumerate(bodies)])
     monkeypatch.setattr("provisioning.inbox.MAX_BATCH_BYTES", 3 * len(bodies[0]))
     sizes, commit = list[int](), Inbox._commit
@@ -373,12 +382,14 @@ def test_a_replay_is_cut_into_what_one_transaction_may_hold(database: Database, 
         return commit(self, letters, *rest, **more)
 
     monkeypatch.setattr(Inbox, "_commit", counted)
-    assert len(Inbox(database).replay([f"msg_{number}" for number in range(5)])) == 5
-    assert sizes == [3, 2]
+    assert len(Inbox(database).replay([f"msg_{number}" for number in range(7)])) == 7
+    assert sizes == [3, 3, 1]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True)
-@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "2026-11-22T09:30:00"])
+@pytest.mark.parametrize(
+    "moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "2026-11-22T09:30:00", "20261122", "0.5", "-1e3"]
+)
 def test_a_time_that_there_is_not_is_refused(client: TestClient, moment: str) -> None:
-    """In UTC there is no such year; and without an offset nobody knows when it is."""
+    """In UTC there is no such year; without an offset nobody knows when it is; and nobody who writes a number means seconds after 1970."""
     assert client.get("/v1/deliveries", params={"received_after": moment}).status_code == 422

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, text
 from sqlalchemy.orm import Session
-from stalling_proxy import StallingProxy
 
 from factories import delivery, event, named
 from provisioning.changes import Cause, CauseKind
@@ -19,6 +18,7 @@ from provisioning.errors import Unavailable
 from provisioning.events import parse
 from provisioning.inbox import Inbox
 from rows import big_organization
+from stalling_proxy import StallingProxy
 
 KEY = b"K\x00\x00\x00\x0c"
 PREPARED = text("SELECT count(*) FROM pg_prepared_statements")

@@ -1,16 +1,18 @@
 """What single events do to users, groups, memberships and roles."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
 
 from factories import ORGANIZATION, START, delivery, event, named, one_by_one, receive, roles, state, user_rows
+from following import everything
 from provisioning.bodies import Json
-from provisioning.db.models import groups, organizations
+from provisioning.db.models import groups, organizations, reconcile_runs
 from provisioning.db.session import Database
 from provisioning.inbox import Inbox
 from provisioning.settings import LinkUsersByEmail
+from service import settings
 
 
 def test_a_suspended_person_is_inactive_and_comes_back(database: Database) -> None:
@@ -174,6 +176,38 @@ def test_whom_a_newcomer_joins(
     for batch in [deliveries] if batched else [[each] for each in deliveries]:
         inbox.receive(batch)
     assert len(user_rows(database)) == (1 if joins else 2)
+
+
+def test_an_inbox_does_as_the_settings_say(database: Database) -> None:
+    """Whom newcomers join, and which environment's events are applied."""
+    inbox = Inbox.of(settings("sqlite:///unused.db", link_users_by_email="always", environment_id="env_1"), database)
+    bodies = [event(kind, id_, email="a@x.com") for kind, id_ in (("user_created", "u"), ("user_deleted", "u"), ("user_created", "v"))]
+    bodies.append(bodies[0].replace(b"env_1", b"env_2"))
+    receipts = inbox.receive([delivery(body) for body in bodies])
+    assert [receipt.outcome for receipt in receipts] == ["processed", "processed", "processed", "dead_lettered"]
+    assert len(user_rows(database)) == 1
+
+
+API = {"scalekit_environment_url": "https://acme.scalekit.com", "scalekit_client_id": "skc_1", "scalekit_client_secret": "secret"}
+
+
+def test_a_directory_that_is_enabled_is_read_whole(database: Database) -> None:
+    """Soon, and its organization alone; not for what was known already, and not without API credentials."""
+    known, new = event("directory_enabled", "d"), event("directory_enabled", "d", organization_id="org_2")
+    receive(database, event("directory_enabled", "d", organization_id="org_4"))  # by an inbox that was told nothing of imports
+    for credentials, bodies in (({}, [known]), (API, [known, new, event("user_created", "u", organization_id="org_3")])):
+        Inbox.of(settings("sqlite:///unused.db", **credentials), database).receive([delivery(body) for body in bodies])
+    with database.reading() as session:
+        (run,) = session.execute(select(reconcile_runs)).mappings()
+    assert (run["organization_id"], run["requested_by"]) == ("org_2", "organization.directory_enabled")
+    assert run["due_at"] - run["requested_at"] == timedelta(seconds=10)
+
+
+def test_what_a_batch_changes_is_put_down_to_its_newest_event(database: Database) -> None:
+    """By when that happened, whatever the deliveries are called and in whichever order they come."""
+    newest = delivery(event("user_updated", "u", at=1, name="Ann"), "msg_1")
+    Inbox(database).receive([newest, delivery(event("user_created", "u"), "msg_2")])
+    assert [change.cause_id for change in everything(database)] == ["msg_1"]
 
 
 def test_a_reused_address_in_the_batch_that_frees_it(database: Database) -> None:

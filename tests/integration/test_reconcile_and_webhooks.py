@@ -112,6 +112,18 @@ def test_an_old_event_handled_while_a_run_is_on_makes_it_repeat_and_gives_no_acc
     assert (at_once.mark() or 0) > late.occurred_at
 
 
+def test_no_mark_hides_who_left_a_directory_that_is_disabled_while_it_is_read(at_once: Reconciling, between: Between) -> None:
+    """Nobody of it is listed any more, so what was said of them before may be news yet."""
+    person, *_ = at_once.hire(4)
+    at_once.hear()
+    at_once.emulator.people.purge(person.id)
+    late = newest(at_once)
+    between.hooks = [lambda: at_once.emulator.structure.disable_directory(at_once.directory.id)]
+    assert at_once.run().state is State.DONE
+    at_once.hear(late)
+    assert not user_of(at_once, person)["active"]
+
+
 def test_events_older_than_the_mark_are_stale_and_newer_ones_are_not(at_once: Reconciling) -> None:
     """The directory was read whole after them."""
     at_once.hire(3)

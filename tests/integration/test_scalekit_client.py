@@ -21,6 +21,7 @@ from provisioning.errors import ScalekitNotConfigured, ScalekitRefused, Scalekit
 from provisioning.scalekit.client import ScalekitClient
 from provisioning.scalekit.directories import DirectoryReader
 from provisioning.settings import Settings
+from stalling_proxy import StallingProxy
 
 if TYPE_CHECKING:
     from provisioning.emulator.server import Emulator
@@ -205,6 +206,21 @@ def test_the_event_loop_turns_while_a_call_hangs(emulator: Emulator, connect: Co
         await call
 
     asyncio.run(turn())
+
+
+def test_a_path_that_was_forgotten_costs_one_call(emulator: Emulator) -> None:
+    """The next one has a new connection; the SDK alone would notice by its keep-alive, after 70 s."""
+    with StallingProxy(emulator.url, "localhost") as path:
+        settings = Settings.model_validate({**emulator.settings(), "SCALEKIT_ENVIRONMENT_URL": path.url})
+        with closing(ScalekitClient(settings, deadline=2)) as client:
+            asyncio.run(client.portal_link("org_1"))
+            path.forget()
+            with pytest.raises(ScalekitTimeout):
+                asyncio.run(client.portal_link("org_1"))
+            assert asyncio.run(client.portal_link("org_1")).location
+            path.forget()
+            reader = DirectoryReader(client, "org_1", lambda _: None)
+            assert reader.directories() == []  # tried again, as runs do
 
 
 def test_a_call_beyond_the_pool_is_refused_at_once(emulator: Emulator, connect: Connect) -> None:

@@ -5,13 +5,13 @@ from contextlib import ExitStack
 from time import monotonic
 
 import pytest
-from stalling_proxy import StallingProxy
 
 from factories import event, receive, state
 from faults import assert_received_once, opened, person, seconds_until_unavailable, use_at_once
 from provisioning.db import session as database_session
 from provisioning.errors import Unavailable
 from provisioning.inbox import Inbox
+from stalling_proxy import StallingProxy
 
 STALLS = {
     "idle": (b"", False),

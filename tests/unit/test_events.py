@@ -10,8 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from factories import delivery
-from provisioning.bodies import Json
-from provisioning.events import Delivery, Envelope, Event, EventType, Version, nanoseconds, parse, rfc3339
+from provisioning.bodies import MAX_DEPTH, Json, digest
+from provisioning.errors import Unreadable
+from provisioning.events import Delivery, Envelope, Event, EventType, Version, listed, nanoseconds, parse, rfc3339
 
 SENT = 1_790_000_000
 SECOND = 10**9
@@ -110,8 +111,65 @@ def test_events_of_another_environment_are_refused_when_one_is_set() -> None:
     """One that names none is of another."""
     assert parse(delivery(json.dumps(document()).encode()), "env_1").event == accepted(document())
     for other in (document(environment_id="env_2"), document(environment_id=None), without(document(), "environment_id")):
-        assert "another environment" in refused(other, "env_1")
+        assert refused(other, "env_1") == "The event is of another environment than PROVISIONING_ENVIRONMENT_ID."
         assert accepted(other)
+
+
+@pytest.mark.parametrize("kind", EventType)
+def test_an_event_is_all_that_was_said(kind: EventType) -> None:
+    """By a webhook: the number of its id breaks ties. By a listing: what is inferred comes after what is stated."""
+    said: dict[str, Json] = {"id": "record_1", "x": 1}
+    at = nanoseconds("2025-01-06T18:44:25.153954Z")
+    assert accepted(document(kind, {"x": 1})) == Event(kind, "org_1", "record_1", Version(1, at, 7, kind.rank, digest(said)), said)
+    for inferred in (False, True):
+        version = Version(1, at, int(inferred), kind.rank, digest(said))
+        expected = Event(kind, "org_1", "record_1", version, said, {"y": 2}, inferred)
+        assert listed(kind, "org_1", "record_1", at, said, hints={"y": 2}, inferred=inferred) == expected
+    assert (listed(kind, "org_1", "record_1", at, said).hints, listed(kind, "org_1", "record_1", at, said).inferred) == ({}, False)
+
+
+def test_a_type_may_be_named_by_its_last_word() -> None:
+    """What names none of ours is handed back."""
+    for kind in EventType:
+        assert EventType.named(kind.rpartition(".")[2]) == EventType.named(kind.value) == kind
+    assert EventType.named("user_moved") == "user_moved"
+
+
+def nested(levels: int, *turns: str) -> Json:
+    """Lists and objects in each other, by turns."""
+    value: Json = []
+    for level in range(levels - 1):
+        value = [value] if turns[level % len(turns)] == "[" else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("a\0", "a NUL character"),
+        ({"\0": 1}, "a NUL character"),
+        (chr(0xD800), "a lone surrogate"),
+        (chr(0xDFFF), "a lone surrogate"),
+        (10**309, "a number that no double can hold"),
+        *((nested(MAX_DEPTH, *turns), "more than 64 levels deep") for turns in ("[", "{", "[{")),
+    ],
+)
+def test_a_listing_says_nothing_that_no_webhook_could_say(value: Json, error: str) -> None:
+    """Of what a database cannot hold, nor a reader read."""
+    with pytest.raises(Unreadable, match=rf"^The body (holds|is nested) {error}\.$"):
+        listed(EventType.USER_UPDATED, "org_1", "user_1", 1, {"x": value})
+
+
+@pytest.mark.parametrize("value", [*(nested(MAX_DEPTH - 1, *turns) for turns in ("[", "{", "[{")), r"\u0000" + "9" * 300, 10**308])
+def test_a_listing_says_what_only_looks_like_it(value: Json) -> None:
+    """Sixty-four levels; a long row of digits in a text; the text of an escape."""
+    assert listed(EventType.USER_UPDATED, "org_1", "user_1", 1, {"x": value}).data == {"x": value}
+
+
+@pytest.mark.parametrize("ids", [("", "user_1"), ("org_1", TOO_LONG), ("o\0", "user_1"), ("org_1", "\ud800")])
+def test_a_listing_names_nobody_whom_no_webhook_could_name(ids: tuple[str, str]) -> None:
+    with pytest.raises(Unreadable, match=r"^An id is not a text of at most 512 bytes\.$"):
+        listed(EventType.USER_UPDATED, *ids, 1, {})
 
 
 INDEXED = {"user": ["email", "dp_id", "directory_id"], "group": ["external_id", "dp_id", "directory_id"], "directory": []}
@@ -145,6 +203,22 @@ def test_a_known_field_of_a_wrong_type_is_refused_by_name(kind: EventType) -> No
     assert accepted(document(kind, data=nothing)).data == {"id": "record_1", **nothing}
     longest: dict[str, Json] = {**dict.fromkeys(INDEXED[of], LONGEST), **dict.fromkeys(TEXTS[of], "x" * 10_000)}
     assert accepted(document(kind, data=longest)).data == {"id": "record_1", **longest}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("email", 5, "email: should be a text"),
+        ("email", TOO_LONG, "email: longer than 512 bytes"),
+        ("active", 1, "active: should be true or false"),
+        ("groups", {}, "groups: should be a list"),
+        ("groups", [5], "groups.0: should be an object"),
+        ("roles", [{}, {"role_name": 5}], "roles.1.role_name: should be a text"),
+    ],
+)
+def test_a_wrong_field_is_told_in_words(field: str, value: Json, words: str) -> None:
+    """Where it is, and what it should be."""
+    assert refused(document(data={field: value})) == f"data.{words}."
 
 
 @pytest.mark.parametrize("bad", [{"groups": [{"id": None}, None]}, {"roles": "canary"}, {"given_name": 5}, {"active": "yes"}])
@@ -186,6 +260,7 @@ NO_TIMES = """
 2025-02-29T00:00:00Z 2025-13-01T00:00:00Z 2025-01-01T24:00:00Z 2025-01-01T00:60:00Z 2025-01-01T00:00:61Z 2025-01-01T12:00:60Z
 2025-01-01T00:00:00+24:00 2025-01-01T00:00:00+05:60 2025-01-01T00:00:00+0530 2025-01-01T00:00:00UTC 2025-01-01T00:00:00.\u0665Z
 0000-01-01T00:00:00Z 0001-01-01T00:00:00+23:59 1677-09-21T00:12:43Z 2262-04-11T23:47:17Z 9999-12-31T23:59:60-23:59
+1677-09-21T00:12:43.145224192Z 2262-04-11T23:47:16.854775808Z
 """
 
 

@@ -1,6 +1,7 @@
 """Order, repetition and batches make no difference to what a record's registers end as."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
@@ -111,6 +112,20 @@ def test_a_statement_beats_every_hint_and_a_hint_the_older_ones() -> None:
 def test_a_write_may_hint_and_state_the_same_key() -> None:
     """Its statement counts."""
     assert after([write_of(1, {"name": "stated"}, {"name": "hinted"})])["name"] == Register("stated", Version(1, 1, 0, 0, ""))
+
+
+@given(histories, writes())
+def test_what_is_only_inferred_is_written_whole_or_not_at_all(history: list[Write], write: Write) -> None:
+    """It yields to anything newer that was said of the record, of whichever key; not to what is as old."""
+    before = after(history)
+    yields = any(register.version.occurred_at > write.version.occurred_at for register in before.values())
+    assert merge(before, replace(write, inferred=True)) == (None if yields else merge(before, write))
+
+
+def test_what_a_write_says_of_a_key_is_its_statement_or_else_its_hint() -> None:
+    """A null that is stated is said; of other keys it says nothing."""
+    write = write_of(1, {"email": None, "name": "stated"}, {"email": "hint", "name": "hint", "dp_id": "hint"})
+    assert [write.said(key) for key in ("email", "name", "dp_id", "active")] == [None, "stated", "hint", None]
 
 
 def test_a_write_that_says_nothing_wins_nothing() -> None:

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from provisioning import application_ids
 from provisioning.api.dependencies import RESOLVING, OperatorRoute, OrganizationId, ServicesDep, UserId, requires
-from provisioning.api.problems import responses
+from provisioning.api.problems import SENDING, responses
 from provisioning.api.shapes import Shape, named_well
 from provisioning.merge import Key
 from provisioning.settings import ApiKey
@@ -27,7 +27,9 @@ class ApplicationId(Shape):
     ]
 
 
-@router.put("/{user_id}/application-id", summary="Set a user's application id", responses=responses(401, 403, 409, 413, 422, *RESOLVING))
+@router.put(
+    "/{user_id}/application-id", summary="Set a user's application id", responses=responses(401, 403, 409, 422, *RESOLVING, *SENDING)
+)
 def set_application_id(
     organization_id: OrganizationId, user_id: UserId, wanted: ApplicationId, parts: ServicesDep, caller: Operator
 ) -> ApplicationId:

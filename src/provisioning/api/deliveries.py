@@ -1,12 +1,13 @@
 """The inbox over HTTP: what arrived, what became of it, and handling it once more."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, AwareDatetime, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, JsonValue, StringConstraints
 from structlog import get_logger
 
 from provisioning.api.changes import Change
@@ -22,7 +23,7 @@ from provisioning.api.dependencies import (
     requires,
 )
 from provisioning.api.paging import Cursor, Found, Limit, Page, found, place_of
-from provisioning.api.problems import responses
+from provisioning.api.problems import SENDING, responses
 from provisioning.api.shapes import Shape
 from provisioning.bodies import shown as readable
 from provisioning.db.deliveries import NEWEST, StoredDelivery, Wanted, changed_by, deliveries_of, one_delivery, page_of_deliveries
@@ -42,6 +43,7 @@ CHANGES_SHOWN = 200
 _log = get_logger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_DATE = re.compile(r"[0-9]{4}-")
 
 
 class Dismissal(Shape):
@@ -104,6 +106,13 @@ class DeliveryInFull(Delivery):
     ] = None
 
 
+def _written(given: object) -> object:
+    """What is no date is none: of a number pydantic would make a moment, so and so many seconds after 1970."""
+    if isinstance(given, str) and not _DATE.match(given):
+        raise ValueError("A time is written like 2026-11-22T09:30:00Z")
+    return given
+
+
 def _in_utc(moment: datetime) -> datetime:
     """As both databases compare it. Raises ValueError for one that UTC has no year for."""
     try:
@@ -112,7 +121,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("There is no such time in UTC") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_utc)]
 
 
 def _wanted(
@@ -189,7 +198,7 @@ def replay_delivery(parts: ServicesDep, caller: Operator, webhook_id: WebhookId)
     return _one(parts, webhook_id)
 
 
-@router.post("/{webhook_id}/dismiss", summary="Dismiss a delivery", responses=responses(401, 403, 404, 409, 422, 503))
+@router.post("/{webhook_id}/dismiss", summary="Dismiss a delivery", responses=responses(401, 403, 404, 409, 422, 503, *SENDING))
 def dismiss_delivery(parts: ServicesDep, caller: Operator, webhook_id: WebhookId, said: Dismissing) -> Delivery:
     """Say of a delivery that failed or is dead-lettered that it concerns nobody any more: it raises no alarm, and is not tried again.
 

@@ -9,8 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from pydantic import ConfigDict, Field
 
-from provisioning.api.dependencies import Caller, PortalRoute, ScalekitOrganizationId, ServicesDep, portal_caller
-from provisioning.api.problems import responses
+from provisioning.api.dependencies import RESOLVING, Caller, PortalRoute, ScalekitOrganizationId, ServicesDep, portal_caller
+from provisioning.api.problems import SENDING, responses
 from provisioning.api.shapes import Shape
 from provisioning.directory import Feature
 from provisioning.portal import make_link
@@ -50,7 +50,7 @@ class PortalLinkResponse(Shape):
     status_code=201,
     summary="Make a portal link",
     response_description="The link. `Cache-Control: no-store`.",
-    responses=responses(400, 401, 403, 404, 413, 422, 502, 503, 504),
+    responses=responses(401, 403, 422, *RESOLVING, *SENDING),
 )
 async def make_portal_link(
     organization_id: ScalekitOrganizationId,

@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import iter_route_contexts
 from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -20,6 +21,7 @@ from provisioning import errors
 from provisioning.api.shapes import Shape
 
 MEDIA_TYPE = "application/problem+json"
+SENDING = (408, 413)  # what may come of a body: it took too long, or is too large
 
 _log = structlog.get_logger(__name__)
 
@@ -149,7 +151,15 @@ async def _ours(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     error = cast(HTTPException, error)
     detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else None
-    return problem(request_id(request), error.status_code, detail=detail, headers=error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+    return problem(request_id(request), error.status_code, detail=detail, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of every route with this path: the routing knows of those of one."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    there = (each for each in iter_route_contexts(request.app.routes) if each.path_regex.match(path))
+    return ", ".join(sorted({method for each in there for method in each.methods or ()}))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from provisioning.api.dependencies import (
     requires,
 )
 from provisioning.api.paging import Cursor, Limit, Page, found, place_of
-from provisioning.api.problems import responses
+from provisioning.api.problems import SENDING, responses
 from provisioning.api.shapes import Shape
 from provisioning.db import runs
 from provisioning.db.runs import Run, State
@@ -131,7 +131,7 @@ class ReconciliationRequest(Shape):
     dry_run: Annotated[StrictBool, Field(description="Only look, and change nothing.")] = False
 
 
-@router.post("", status_code=202, summary="Start a reconciliation", responses=responses(401, 403, 409, 413, 422, 503))
+@router.post("", status_code=202, summary="Start a reconciliation", responses=responses(401, 403, 409, 422, 503, *SENDING))
 def start_reconciliation(
     organization_id: ScalekitOrganizationId, parts: ServicesDep, caller: Operator, asked: ReconciliationRequest | None = None
 ) -> Reconciliation:

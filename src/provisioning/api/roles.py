@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from pydantic import ConfigDict, Field
 
 from provisioning.api.dependencies import RESOLVING, GroupId, OperatorRoute, OrganizationId, ServicesDep, UserId, requires
-from provisioning.api.problems import responses
+from provisioning.api.problems import SENDING, responses
 from provisioning.api.shapes import Shape, named_well
 from provisioning.db import roles as given
 from provisioning.merge import Key
@@ -37,7 +37,7 @@ def get_roles_of_group(organization_id: OrganizationId, group_id: GroupId, parts
         return _sorted(given.of_group(session, Key(organization_id, group_id)))
 
 
-@router.put("/groups/{group_id}/roles", summary="Map a group to roles", responses=responses(401, 403, 404, 413, 422, 503))
+@router.put("/groups/{group_id}/roles", summary="Map a group to roles", responses=responses(401, 403, 404, 422, 503, *SENDING))
 def map_group_to_roles(
     organization_id: OrganizationId, group_id: GroupId, wanted: GivenRoles, parts: ServicesDep, caller: Operator
 ) -> GivenRoles:
@@ -58,7 +58,7 @@ def get_roles_of_user(organization_id: OrganizationId, user_id: UserId, parts: S
         return _sorted(given.of_user(session, Key(organization_id, user_id)))
 
 
-@router.put("/users/{user_id}/roles", summary="Grant a user roles", responses=responses(401, 403, 404, 413, 422, 503))
+@router.put("/users/{user_id}/roles", summary="Grant a user roles", responses=responses(401, 403, 404, 422, 503, *SENDING))
 def grant_roles_to_user(
     organization_id: OrganizationId, user_id: UserId, wanted: GivenRoles, parts: ServicesDep, caller: Operator
 ) -> GivenRoles:

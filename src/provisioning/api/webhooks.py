@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provisioning.api.dependencies import Services, services
-from provisioning.api.problems import answered, problem, request_id, responses
+from provisioning.api.problems import SENDING, answered, problem, request_id, responses
 from provisioning.api.shapes import Shape
 from provisioning.errors import RefusalReason, Refused, Unavailable
 from provisioning.events import Delivery
@@ -41,7 +41,7 @@ class Received(Shape):
     response_model=Received,
     summary="Receive a webhook",
     response_description="The event is stored, and its effects with it.",
-    responses=responses(408, 413, 503),
+    responses=responses(503, *SENDING),
     openapi_extra={
         "parameters": [{"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in _SIGNED],
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},

@@ -42,6 +42,8 @@ def send(files: list[str], url: str, webhook_id: str | None) -> None:
     """Send each file and print the answers. Leaves with 1 unless all were 2xx. Raises ConfigurationError when nobody listens at `url`."""
     if webhook_id and len(files) > 1:
         raise typer.BadParameter("--webhook-id names one delivery: give one file with it.")
+    if webhook_id is not None and not (webhook_id.isascii() and webhook_id.isprintable() and webhook_id.strip()):
+        raise typer.BadParameter("--webhook-id takes visible ASCII characters, such as msg_1.")
     secret, *_ = load_settings().require_webhook_secrets()
     with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
         shown = track(files, "Sending", console=stderr, transient=True, disable=len(files) < MANY or not stderr.is_terminal)

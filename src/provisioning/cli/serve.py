@@ -18,7 +18,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from provisioning import logs, traces
-from provisioning.cli.connections import Connection, allow_many
+from provisioning.cli.connections import MOST, Connection, allow_many
 from provisioning.cli.database import warn_unless_migrated
 from provisioning.cli.production import refuse_demo
 from provisioning.errors import ConfigurationError
@@ -48,7 +48,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket that listens on the address; connections wait in its queue until the service accepts them. Raises ConfigurationError."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=MOST)  # as far as the system lets it (net.core.somaxconn)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigurationError(

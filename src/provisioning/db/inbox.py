@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from provisioning.db.models import UtcTime, deliveries
@@ -64,13 +64,15 @@ def forget_payloads(session: Session, before: datetime, *, at_most: int) -> int:
     return len(found)
 
 
-def handled_since(session: Session, organization_id: str, since: datetime, *, occurred_before: int) -> set[tuple[str, int]]:
-    """The handlings since then of events older than `occurred_before` (nanoseconds since 1970): webhook id and number of the attempt."""
+def handled_since(session: Session, organization_id: str, since: datetime, *, occurred_before: int) -> tuple[object, ...]:
+    """What is another whenever an event older than `occurred_before` (nanoseconds since 1970) was handled since then: how many were, in
+    how many attempts, and when the last one was.
+    """
     asked = {"organization_id": organization_id, "since": since, "before": occurred_before}
-    return {(webhook_id, attempts) for webhook_id, attempts in session.execute(_HANDLED, asked)}
+    return tuple(session.execute(_HANDLED, asked).one())
 
 
-_HANDLED = select(deliveries.c.webhook_id, deliveries.c.attempts).where(
+_HANDLED = select(func.count(), func.sum(deliveries.c.attempts), func.max(deliveries.c.processed_at)).where(
     deliveries.c.organization_id == bindparam("organization_id"),
     deliveries.c.processed_at >= bindparam("since", type_=UtcTime()),
     deliveries.c.occurred_at < bindparam("before"),

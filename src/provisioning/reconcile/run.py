@@ -38,7 +38,7 @@ from provisioning.settings import Settings
 
 ROUNDS = 3  # so often, at most, is a run made again because an old event was handled meanwhile
 A_DAY = timedelta(days=1)
-CLOCKS_DIFFER = timedelta(minutes=5)  # two replicas', at most
+CLOCKS_DIFFER = timedelta(minutes=30)  # two replicas', at most: a run asks for its own to be right, and of nobody who handles events
 LAST_RETRY = 28 * 3600 * 10**9  # nanoseconds after an event: Scalekit's longest schedule, rounded up
 
 _NOTHING: frozenset[str] = frozenset()
@@ -84,10 +84,8 @@ class Reconciliation:
 
         Raises a ScalekitError, ClockOff, Unavailable, Interrupted, LeaseLost: what was applied by then stays.
         """
-        if not self._run.dry_run:
-            self._follow_external_id()
-        for left in reversed(range(ROUNDS)):
-            if self._round(last=not left):
+        for number in range(ROUNDS):
+            if self._round(number):
                 return
 
     def _follow_external_id(self) -> None:
@@ -101,11 +99,13 @@ class Reconciliation:
         if said.external_id != self._applying.read(partial(organizations.external_id, organization_id=self._organization_id)):
             self._applying.write(lambda session: organizations.set_external_id(session, said.id, said.external_id, at))
 
-    def _round(self, *, last: bool) -> bool:
+    def _round(self, number: int) -> bool:
         """Whether that was all: an old event may have been handled while the directories were read."""
         since = datetime.now(UTC) - CLOCKS_DIFFER
         before = self._before()
         first = self._sweep.start(before.history.as_of)
+        if not self._run.dry_run and not number:
+            self._follow_external_id()
         # Never later than what the listing states: an event that could still win over that must not be refused as old.
         mark = min(first.as_of - _nanoseconds(self._settings.late_event_margin), first.occurred_at)
         handled = partial(inbox.handled_since, organization_id=self._organization_id, since=since, occurred_before=mark)
@@ -133,7 +133,7 @@ class Reconciliation:
         self._lease.check()
 
         def finish(session: Session) -> bool:
-            return self._end(session, end, lambda: bool(handled(session) - handled_before), last=last)
+            return self._end(session, end, lambda: handled(session) != handled_before, last=number == ROUNDS - 1)
 
         return self._applying.write(finish)
 

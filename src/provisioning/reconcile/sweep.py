@@ -183,6 +183,7 @@ class Sweep:
         """Ask how many there should have been, after the last page: while it was read, people came and left."""
         after = self._reader.directory(directory.id)
         seen.directories[directory.id] = replace(after, roles=directory.roles)  # those by which it was compared
+        seen.incomplete |= not after.enabled  # meanwhile, and so its people are not listed any more
         if listed < after.total_users:
             seen.short.append(f"The directory {directory.id} lists {listed} people, and says that it has {after.total_users}.")
         self._lease.progress.saw_totals |= listed == after.total_users > 0

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from provisioning.directory import Feature, Organization, PortalLink
@@ -107,9 +107,10 @@ class ScalekitClient:
 
         Raises a ScalekitError, whose `passing` says whether the same call may succeed in a while.
         """
-        client = self._client()
-        with self.calling(name, failures or CALLING):
-            return function(client)
+        with self._left_when_silent():
+            client = self._client()
+            with self.calling(name, failures or CALLING):
+                return function(client)
 
     @contextmanager
     def calling(self, name: str, failures: Mapping[str, Failure] = CALLING) -> Iterator[None]:
@@ -151,8 +152,9 @@ class ScalekitClient:
         future.set_running_or_notify_cancel()  # the deadline cannot cancel it, only stop waiting for it
         threading.Thread(target=self._run, args=(function, future), name="scalekit", daemon=True).start()
         try:
-            async with asyncio.timeout(self._deadline):
-                return await asyncio.wrap_future(future)
+            with self._left_when_silent():
+                async with asyncio.timeout(self._deadline):
+                    return await asyncio.wrap_future(future)
         except TimeoutError:
             raise _failure(SILENT) from None
 
@@ -184,9 +186,27 @@ class ScalekitClient:
             try:
                 building.set_result(self._build())
             except BaseException as error:  # broad: others wait for it
-                self._building = None
+                self._leave(building)
                 building.set_exception(error)
         return building.result()
+
+    @contextmanager
+    def _left_when_silent(self) -> Iterator[None]:
+        """Have the next call build another client when nothing was heard until the deadline: where a NAT has forgotten the connection, the
+        SDK would not notice for a minute.
+        """
+        used, began = self._building, monotonic()
+        try:
+            yield
+        except (TimeoutError, ScalekitTimeout):
+            if used and monotonic() - began >= self._deadline:
+                self._leave(used)
+            raise
+
+    def _leave(self, building: "Future[VendorClient]") -> None:
+        with self._building_lock:
+            if self._building is building:
+                self._building = None
 
     def _build(self) -> "VendorClient":
         url, client_id, client_secret = self._credentials()

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
+PUT_OFF = 10  # turns, at most, that whoever waits is put off by those who pass by
+
 
 class Pace:
     """Spreads calls evenly, from however many threads. A call that comes late does not make up for it: there are no bursts."""
@@ -19,8 +21,10 @@ class Pace:
             rest(seconds)
 
     def pass_by(self) -> None:
-        """Take a turn without waiting for it: those who can wait, wait the longer."""
-        self._turn()
+        """Take a turn without waiting for it: those who can wait, wait the longer, but not for each of a crowd."""
+        with self._lock:
+            now = monotonic()
+            self._next = max(self._next, min(max(now, self._next) + self._interval, now + PUT_OFF * self._interval))
 
     def _turn(self) -> float:
         """The seconds until the turn that was taken."""

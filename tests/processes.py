@@ -2,10 +2,15 @@
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
+from typing import TypeVar
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+T = TypeVar("T")
 
 
 def processor_time(pid: int) -> float:
@@ -37,3 +42,27 @@ def _family(pid: int) -> tuple[list[int], float]:
     for each in family:  # it grows meanwhile
         family += sorted(child for child, fields in stats.items() if int(fields[1]) == each)
     return family, sum(int(ticks) for each in family for ticks in stats[each][11:15]) / _TICKS
+
+
+def descriptors(pid: int) -> dict[int, int]:
+    """How many the process has open, and each of those below it, by id."""
+    return {each: len(os.listdir(f"/proc/{each}/fd")) for each in _family(pid)[0]}
+
+
+@contextmanager
+def watched(look: Callable[[], T], every: float) -> Iterator[list[T]]:
+    """What is seen by looking, once in so many seconds, from a thread, until the block ends."""
+    seen: list[T] = []
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(every):
+            seen.append(look())
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
