@@ -128,8 +128,8 @@ def test_whatever_happens_to_the_path_to_scalekit(
         quiet = silently_filled(there)
         callers = Callers(running.url, KEY, there.emulator.endpoint.secrets[0])
         of_it = f"/v1/organizations/{quiet}"
-        ask_link: Ask = lambda client: callers.ask(client, "link", "POST", f"{of_it}/portal-links")  # noqa: E731
-        ask_run: Ask = lambda client: callers.ask(client, "run", "POST", f"{of_it}/reconciliations")  # noqa: E731
+        ask_link: Ask = lambda client: callers.ask(client, "link", "POST", f"{of_it}/portal-links")  # noqa: E731  # named for its type
+        ask_run: Ask = lambda client: callers.ask(client, "run", "POST", f"{of_it}/reconciliations")  # noqa: E731  # named for its type
         with (
             callers.at_work(callers.deliver, lambda client: callers.ask(client, "users", "GET", f"{of_it}/users")),
             callers.at_work(*[ask_link] * 4, ask_run, every=0.3),
@@ -167,7 +167,7 @@ def test_a_disk_that_is_full_again_and_again(sqlite_databases: Databases, tmp_pa
     with sqlite_databases.fresh(migrated=True) as url, closing(Database(url)) as database:
         disk = limited_files(tmp_path, url, workers) if workers else limited_pages(url)
         with disk as (callers, limit):
-            ask_users: Ask = lambda client: callers.ask(client, "users", "GET", f"/v1/organizations/{CALLERS}/users")  # noqa: E731
+            ask_users: Ask = lambda client: callers.ask(client, "users", "GET", f"/v1/organizations/{CALLERS}/users")  # noqa: E731  # named for its type
             with callers.at_work(*[callers.deliver] * 3, ask_users):
                 for _ in range(FULL):
                     callers.recovery(time.time(), callers.deliver)

@@ -346,7 +346,7 @@ def test_nothing_is_kept_of_what_failed_while_they_are_erased(postgres_url: str,
 def test_what_is_wanted_alone_is_not_shared_before(postgres_url: str) -> None:
     """By a batch with a duplicate, which asks earlier: two that shared an organization and then wanted it alone would wait in a ring."""
     here = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    sharing = text(f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted AND {here}")  # noqa: S608
+    sharing = text(f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted AND {here}")  # noqa: S608  # ours
     known = delivery(event("user_created", "u"))
     with opened(postgres_url) as database, Gate.before_commits(postgres_url, "hooks") as gate, ThreadPoolExecutor(1) as threads:
         Inbox(database).receive([known])
